@@ -1,0 +1,3 @@
+"""The router."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,223 @@
+"""The wire, version 1: one message is one batch of events of one topic from one source, in three frames.
+
+``sdk/WIRE.md`` in the repository is the specification; ``sdk/vectors`` has examples of it in JSON. This module does no
+I/O. Writers call `encode_message`, readers `decode_message`, which takes whatever a socket gave: it raises nothing but
+`WireError`, and checks all of the structure except the inside of the users' documents.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.objectid import ObjectId
+
+from eventstorm.errors import WireError
+from eventstorm.topics import is_valid_topic, wire_topic
+
+__all__ = [
+    "ENVELOPE_BYTES",
+    "MAX_HEADER_BYTES",
+    "VERSION",
+    "Event",
+    "Header",
+    "Message",
+    "decode_message",
+    "encode_event",
+    "encode_message",
+    "event_id",
+]
+
+VERSION = 1
+MAX_HEADER_BYTES = 4096
+MAX_SEQ = 2**63 - 1
+
+# An event is {ts: datetime, data: document}: total length, 0x09 "ts" NUL, milliseconds, 0x03 "data" NUL, the document,
+# NUL. Both names have fixed places, so a reader can step over events without decoding them.
+_envelope = struct.Struct("<i4sq6s")
+_document_length = struct.Struct("<i")
+_identity = struct.Struct(">12siq")
+_TS = b"\x09ts\0"
+_DATA = b"\x03data\0"
+ENVELOPE_BYTES = _envelope.size + 1
+_EMPTY_DOCUMENT_BYTES = 5
+
+# Milliseconds in place of datetimes: `at` may lie outside of what datetime can hold, and a hostile one must not raise.
+_header_options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+
+
+class Event(NamedTuple):
+    """One event of a message, its user's document still encoded."""
+
+    seq: int
+    ts_ms: int
+    """When it was emitted, in milliseconds since 1970 UTC."""
+    data: bytes
+    """The user's document: BSON, exactly the bytes that the source encoded, not looked into yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of a message: see ``sdk/WIRE.md`` for each field."""
+
+    source_id: bytes
+    """`src`: the 12 bytes of the ObjectId of this incarnation of the source."""
+    tid: int
+    seq: int
+    n: int
+    drop: int
+    at_ms: int
+    host: str
+    service: str
+    pid: int
+    bye: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A valid message."""
+
+    topic: str
+    header: Header
+    payload: bytes
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events, in order, numbered from the header's `seq`."""
+        payload, offset = self.payload, 0
+        for seq in range(self.header.seq, self.header.seq + self.header.n):
+            length, _, ts_ms, _ = _envelope.unpack_from(payload, offset)
+            yield Event(seq, ts_ms, payload[offset + _envelope.size : offset + length - 1])
+            offset += length
+
+
+def event_id(source_id: bytes, tid: int, seq: int) -> bytes:
+    """Return an event's identity, 24 bytes: source, topic number and sequence number, big-endian."""
+    return _identity.pack(source_id, tid, seq)
+
+
+def encode_event(ts_ms: int, data: bytes) -> bytes:
+    """Wrap an encoded document into the event that a payload holds."""
+    return _envelope.pack(len(data) + ENVELOPE_BYTES, _TS, ts_ms, _DATA) + data + b"\0"
+
+
+def encode_message(topic: str, header: Header, payload: bytes) -> list[bytes]:
+    """Return the three frames of a message; `payload` is `header.n` results of `encode_event`, joined."""
+    document: dict[str, Any] = {
+        "v": VERSION,
+        "src": ObjectId(header.source_id),
+        "tid": header.tid,
+        "seq": bson.Int64(header.seq),
+        "n": header.n,
+        "drop": bson.Int64(header.drop),
+        "at": bson.DatetimeMS(header.at_ms),
+        "host": header.host,
+        "service": header.service,
+        "pid": header.pid,
+    }
+    if header.bye:
+        document["bye"] = True
+    return [wire_topic(topic), bson.encode(document), payload]
+
+
+def decode_message(frames: Sequence[bytes]) -> Message:
+    """Check a message from a socket and return it.
+
+    Raises:
+        WireError: the message is not of this version of the wire. Nothing else is raised, whatever the bytes.
+    """
+    if len(frames) != 3:
+        raise WireError("frames", f"{len(frames)} frames where a message has 3")
+    topic = _decode_topic(frames[0])
+    header = _decode_header(frames[1])
+    _check_payload(frames[2], header.n)
+    return Message(topic, header, frames[2])
+
+
+def _decode_topic(frame: bytes) -> str:
+    if not frame.endswith(b"\0"):
+        raise WireError("topic", "the first frame does not end with a NUL byte")
+    try:
+        topic = frame[:-1].decode("ascii")
+    except UnicodeDecodeError:
+        raise WireError("topic", "not ASCII") from None
+    if not is_valid_topic(topic):
+        raise WireError("topic", f"{topic[:80]!r} is no topic")
+    return topic
+
+
+def _decode_header(frame: bytes) -> Header:
+    if len(frame) > MAX_HEADER_BYTES:
+        raise WireError("header", f"{len(frame)} bytes; the limit is {MAX_HEADER_BYTES}")
+    try:
+        document = bson.decode(frame, _header_options)
+    except Exception as error:  # bson raises several kinds for hostile bytes, RecursionError among them
+        raise WireError("header", f"not a BSON document: {str(error)[:200]}") from None
+    version = document.get("v")
+    if version != VERSION or isinstance(version, bool):
+        raise WireError("version", f"v is {str(version)[:80]!r}; this reader knows {VERSION}")
+    header = Header(
+        source_id=_field(document, "src", ObjectId).binary,
+        tid=_number(document, "tid", 2**31 - 1),
+        seq=_number(document, "seq", MAX_SEQ),
+        n=_number(document, "n", 2**31 - 1),
+        drop=_number(document, "drop", MAX_SEQ),
+        at_ms=_milliseconds(document),
+        host=_field(document, "host", str),
+        service=_field(document, "service", str),
+        pid=_number(document, "pid", 2**31 - 1),
+        bye=_field(document, "bye", bool) if "bye" in document else False,
+    )
+    if header.seq > MAX_SEQ - header.n:
+        raise WireError("header", f"seq {header.seq} and n {header.n} pass 2^63")
+    if header.drop > header.seq + header.n:
+        raise WireError("header", f"drop {header.drop} is more than the {header.seq + header.n} events numbered so far")
+    return header
+
+
+def _field(document: dict[str, Any], name: str, kind: type[Any]) -> Any:
+    value = document.get(name)
+    if not isinstance(value, kind):
+        raise WireError("header", f"{name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _number(document: dict[str, Any], name: str, most: int) -> int:
+    value = document.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise WireError("header", f"{name} is {str(value)[:80]!r}, not a number from 0 to {most}")
+    return int(value)
+
+
+def _milliseconds(document: dict[str, Any]) -> int:
+    value = document.get("at")
+    if isinstance(value, bson.DatetimeMS):
+        return int(value)
+    raise WireError("header", f"at is {type(value).__name__}, not {datetime.__name__}")
+
+
+def _check_payload(payload: bytes, n: int) -> None:
+    """Walk the payload: exactly `n` events of the fixed shape, back to back, and nothing else."""
+    size, offset, count = len(payload), 0, 0
+    unpack, length_at = _envelope.unpack_from, _document_length.unpack_from
+    least = ENVELOPE_BYTES + _EMPTY_DOCUMENT_BYTES
+    while offset < size:
+        if size - offset < least:
+            raise WireError("payload", f"{size - offset} bytes left over at {offset}")
+        length, ts, _, data = unpack(payload, offset)
+        if ts != _TS or data != _DATA:
+            raise WireError("payload", f"the document at {offset} is not {{ts: datetime, data: document}}")
+        if not least <= length <= size - offset:
+            raise WireError("payload", f"the document at {offset} says {length} bytes, {size - offset} are there")
+        if length_at(payload, offset + _envelope.size)[0] != length - ENVELOPE_BYTES:
+            raise WireError("payload", f"the lengths at {offset} contradict each other")
+        offset += length
+        if payload[offset - 1] or payload[offset - 2]:
+            raise WireError("payload", f"the document that ends at {offset} has no closing NUL bytes")
+        count += 1
+    if count != n:
+        raise WireError("payload", f"{count} events where the header says {n}")

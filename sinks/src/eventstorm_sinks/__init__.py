@@ -1,0 +1,3 @@
+"""Sinks: receive, account, store, draw."""
+
+__version__ = "0.1.0"
