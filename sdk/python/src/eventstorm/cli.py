@@ -79,7 +79,12 @@ def run_alone(command: Command, program: str, arguments: list[str]) -> int:
 
 
 def _help(commands: dict[str, EntryPoint]) -> str:
-    lines = ["usage: eventstorm COMMAND [--help] …", "", "Collect events from programs, hosts and logs; store and draw them.", ""]
+    lines = [
+        "usage: eventstorm COMMAND [--help] …",
+        "",
+        "Collect events from programs, hosts and logs; store and draw them.",
+        "",
+    ]
     width = max(map(len, commands), default=0)
     for name in sorted(commands):
         try:

@@ -1,0 +1,1 @@
+"""The sub-commands that come with the sinks."""

@@ -1,0 +1,95 @@
+"""The settings of a sink and of what it serves: the table ``[sink]`` of ``eventstorm.toml``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_HTTP, DEFAULT_INGRESS, split_host_port
+from eventstorm.errors import SettingError
+from eventstorm.settings import at_least, endpoint, setting
+from eventstorm.topics import subscription
+
+__all__ = ["SinkSettings", "parse_duration", "parse_size"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_BYTES = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+
+
+def parse_duration(text: str, place: str) -> float | None:
+    """Return the seconds that ``30d``, ``12h``, ``90s`` say; None for the empty string."""
+    return _parse(text, place, _SECONDS, "30d (units s, m, h, d, w)")
+
+
+def parse_size(text: str, place: str) -> float | None:
+    """Return the bytes that ``10GB``, ``512MiB`` say; None for the empty string."""
+    return _parse(text, place, _BYTES, "10GB (units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)")
+
+
+def _parse(text: str, place: str, units: dict[str, int], example: str) -> float | None:
+    if not text:
+        return None
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
+    if not matched or matched[2] not in units or not float(matched[1]):
+        raise SettingError(f"{place}: {text!r} is not understood; write it as {example}")
+    return float(matched[1]) * units[matched[2]]
+
+
+def _duration(value: Any, place: str) -> Any:
+    parse_duration(value, place)
+    return value
+
+
+def _size(value: Any, place: str) -> Any:
+    parse_size(value, place)
+    return value
+
+
+def _address(value: Any, place: str) -> Any:
+    if value:
+        split_host_port(value, place)
+    return value
+
+
+def _topics(value: Any, place: str) -> Any:
+    for each in value:
+        try:
+            subscription(each)
+        except ValueError as error:
+            raise SettingError(f"{place}: {error}") from None
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSettings:
+    """The settings of ``eventstorm sink`` and ``eventstorm up``."""
+
+    ingress: str = setting(DEFAULT_INGRESS, "where an embedded router listens for sources", endpoint)
+    egress: str = setting(
+        DEFAULT_EGRESS, "the router's egress: connected to, or bound if the router is embedded", endpoint
+    )
+    embed_router: bool = setting(False, "run the router in this process")
+    topics: tuple[str, ...] = setting(("*",), "what to store: topics, or subtrees as http.*", _topics)
+    stores: tuple[str, ...] = setting((), "URLs of stores, such as duckdb:events.duckdb")
+    http: str = setting(DEFAULT_HTTP, "address of the page and the HTTP API; empty for none", _address)
+    insecure: bool = setting(False, "allow addresses that other machines reach")
+    queue_bytes: int = setting(64 * 2**20, "bytes that may wait for each store", at_least(2**20))
+    commit_s: float = setting(0.5, "the longest that an event waits for its commit, in seconds", at_least(0.01))
+    batch_events: int = setting(20_000, "the most events in one write", at_least(1))
+    keep: str = setting("", "remove events older than this, such as 30d", _duration)
+    keep_size: str = setting("", "remove the oldest events beyond this size, such as 10GB", _size)
+    sql_rows: int = setting(10_000, "the most rows that a query may return", at_least(1))
+    sql_timeout_s: float = setting(30.0, "the longest that a query may take, in seconds", at_least(0.1))
+    sql_memory: str = setting("512MB", "memory that DuckDB may use", _size)
