@@ -1,0 +1,53 @@
+"""What all daemons do alike: say that they are ready, and stop on SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+__all__ = ["announce_ready", "stop_signal"]
+
+
+def announce_ready(line: str) -> None:
+    """Print one line to standard error, and tell systemd where it started us (``sd_notify(3)``)."""
+    print(line, file=sys.stderr, flush=True)
+    _notify("READY=1")
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and SIGINT set. Only the main thread may call this.
+
+    Enter it before anything that must be stopped is started, so that no signal finds the default handlers, and wait with
+    ``while not event.wait(timeout)`` or ``event.wait()``. A second signal has its usual effect, for a user who insists.
+    """
+    stop = threading.Event()
+    usual: dict[int, object] = {}
+
+    def handle(number: int, frame: object) -> None:
+        for each, handler in usual.items():
+            signal.signal(each, handler)  # type: ignore[arg-type]  # as signal.signal returned it
+        _notify("STOPPING=1")
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        usual[number] = signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _notify(state: str) -> None:
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect("\0" + address[1:] if address.startswith("@") else address)
+        notify.send(state.encode())
