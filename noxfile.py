@@ -1,0 +1,106 @@
+"""What is checked, each in an environment of its own: ``nox -l`` lists it, ``nox -s lint types`` runs some of it.
+
+``scripts/test`` is the quick way to the tests; it needs nothing installed. Nox comes with it, in ``.venv-dev/bin``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+DISTRIBUTIONS = ["sdk/python", "router", "integrations", "sinks"]
+CODE = [*DISTRIBUTIONS, "tests", "noxfile.py", "scripts"]
+DEFAULT_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+# Never dependencies: what the benchmarks compare with.
+PEERS = ["fluent-logger", "opentelemetry-sdk", "pyarrow", "sentry-sdk", "structlog"]
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "imports", "wheels"]
+
+
+def _pythons() -> list[str]:
+    """Return the versions from 3.10 on that this machine has, the one that runs nox first."""
+    # pyenv's shims exist for versions that are not switched on, and then fail: its real programs go before them.
+    installed = sorted(Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/3.*/bin"))
+    os.environ["PATH"] = os.pathsep.join([*map(str, installed), os.environ["PATH"]])
+    found = [DEFAULT_PYTHON]
+    for minor in range(10, 20):
+        program = shutil.which(f"python3.{minor}")
+        if program and f"3.{minor}" not in found:
+            works = subprocess.run([program, "-c", "import ssl, sqlite3"], capture_output=True, check=False)
+            if works.returncode == 0:
+                found.append(f"3.{minor}")
+    return found
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    """Install the four distributions, editable, and some of pyproject.toml's dependency groups."""
+    arguments = [word for group in groups for word in ("--group", group)]
+    session.install("-q", "-r", "requirements.txt", *arguments)
+
+
+@nox.session(python=_pythons())
+def tests(session: nox.Session) -> None:
+    """Run the tests on every Python that there is; arguments go to pytest."""
+    _install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def lint(session: nox.Session) -> None:
+    """Check the code's style; ``nox -s lint -- --fix`` repairs what can be."""
+    session.install("-q", *nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), *CODE)
+    session.run("ruff", "format", *([] if fix else ["--check"]), *CODE)
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def types(session: nox.Session) -> None:
+    """Check the types, with two checkers, for the oldest Python; tests/typing uses every public name."""
+    _install(session, "types")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def imports(session: nox.Session) -> None:
+    """Check the direction of imports: the contracts are in pyproject.toml."""
+    _install(session, "imports")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def wheels(session: nox.Session) -> None:
+    """Build the four wheels, look into them, install them into an empty environment and run them for real."""
+    built = Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(built, ignore_errors=True)
+    session.install("-q", "build")
+    for distribution in DISTRIBUTIONS:
+        session.run("python", "-m", "build", "-q", "--wheel", "-o", str(built), distribution)
+    session.run("python", "scripts/check_wheels.py", str(built))
+    empty = built.parent / "empty"
+    session.run("python", "-m", "venv", "--clear", str(empty))
+    python = str(empty / ("Scripts" if os.name == "nt" else "bin") / "python")
+    paths = [str(path) for path in sorted(built.glob("*.whl"))]
+    extras = [f"{path}[all]" if "_sinks-" in path or "_integrations-" in path else path for path in paths]
+    session.run(python, "-m", "pip", "install", "-q", *extras, external=True)
+    # From another folder, so that nothing comes from the checkout.
+    with session.chdir(built.parent):
+        session.run(python, str(ROOT / "scripts/smoke.py"), external=True, env={"PYTHONPATH": None})
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks: ``nox -s bench -- --quick``, ``-- --json FILE``, ``-- emit memory`` for some of them."""
+    _install(session)
+    session.install("-q", *PEERS)
+    session.run("python", "tests/bench", *session.posargs)

@@ -1,0 +1,36 @@
+"""Options and fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+# A developer's own settings must not change what tests see.
+for _name in [name for name in os.environ if name.startswith("EVENTSTORM_")]:
+    del os.environ[_name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that leave tests out; nothing else leaves out any."""
+    parser.addoption("--no-browser", action="store_true", help="leave out the tests that need Chromium")
+    parser.addoption("--no-install", action="store_true", help="leave out the tests that install packages")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what an option leaves out."""
+    for mark in ("browser", "install"):
+        if config.getoption(f"--no-{mark}"):
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"--no-{mark}"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the system's Chromium; tests that use it are marked `browser`."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.fail("Chromium is not installed; install it, or leave these tests out with --no-browser")
