@@ -24,8 +24,9 @@ DONE, FAILED, WRONG_USAGE, NOT_STARTED = 0, 1, 2, 3
 class Command(Protocol):
     """What a module registered under ``eventstorm.commands`` has."""
 
-    HELP: str
-    """One line for the list of commands."""
+    @property
+    def HELP(self) -> str:
+        """One line for the list of commands: a plain constant in the module."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments; set ``parser.description`` and ``parser.epilog`` for the command's own help."""
@@ -42,7 +43,12 @@ def main() -> int:
         if name not in commands:
             print(f"eventstorm: no command {name!r}{nearest(name, list(commands))}", file=sys.stderr)
             return WRONG_USAGE
-        return run_alone(commands[name].load(), f"eventstorm {name}", sys.argv[2:])
+        try:
+            command = commands[name].load()
+        except ImportError as error:
+            print(f"eventstorm {name}: cannot be loaded: {error}", file=sys.stderr)
+            return NOT_STARTED
+        return run_alone(command, f"eventstorm {name}", sys.argv[2:])
     if name == "--version":
         import eventstorm
 
@@ -60,7 +66,9 @@ def run_alone(command: Command, program: str, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=program, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_arguments(parser)
     try:
-        return command.run(parser.parse_args(arguments))
+        code = command.run(parser.parse_args(arguments))
+        sys.stdout.flush()
+        return code
     except StartError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return NOT_STARTED
