@@ -183,11 +183,8 @@ def _bind(forwarding: zmq.Socket[bytes], endpoint: str, place: str) -> str:
         _refuse_shared_path(endpoint)
         forwarding.bind(endpoint)
     except (zmq.ZMQError, OSError) as error:
-        number = error.errno or 0
-        reason = (
-            "it is in use; stop what uses it, or choose another" if number == zmq.EADDRINUSE else zmq.strerror(number)
-        )
-        raise StartError(f"{place}: cannot bind {endpoint}: {reason}") from None
+        fix = "; stop what uses it, or choose another" if error.errno == zmq.EADDRINUSE else ""
+        raise StartError(f"{place}: cannot bind {endpoint}: {zmq.strerror(error.errno or 0)}{fix}") from None
     return forwarding.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
@@ -200,7 +197,7 @@ def _refuse_shared_path(endpoint: str) -> None:
             probe.connect(endpoint.removeprefix("ipc://"))
         except (FileNotFoundError, ConnectionRefusedError):
             return
-    raise OSError(zmq.EADDRINUSE, "it is in use")
+    raise OSError(zmq.EADDRINUSE, "in use")
 
 
 def _is_ipv6(endpoint: str) -> bool:

@@ -27,12 +27,14 @@ class Command(Protocol):
     @property
     def HELP(self) -> str:
         """One line for the list of commands: a plain constant in the module."""
+        ...
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments; set ``parser.description`` and ``parser.epilog`` for the command's own help."""
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Do it and return the exit code. `EventstormError`s become one line on standard error."""
+        ...
 
 
 def main() -> int:

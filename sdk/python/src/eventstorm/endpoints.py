@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
 
 from eventstorm.errors import SettingError
 
@@ -19,6 +19,9 @@ __all__ = [
 DEFAULT_INGRESS = "tcp://127.0.0.1:5550"
 DEFAULT_EGRESS = "tcp://127.0.0.1:5551"
 DEFAULT_HTTP = "127.0.0.1:5580"
+
+# An IPv6 address in brackets, or a name, IPv4 address or * without anything that means more to ZeroMQ or in a URL.
+_host_port = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([\w.*-]+)):([0-9]{1,5})", re.ASCII).fullmatch
 
 
 def check_endpoint(endpoint: str, place: str) -> str:
@@ -42,14 +45,10 @@ def split_host_port(address: str, place: str) -> tuple[str, int]:
     Raises:
         SettingError: it is not of that form; `place` names the setting in the message.
     """
-    try:
-        parts = urlsplit(f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or port is None or parts.path or parts.username:
+    matched = _host_port(address)
+    if not matched or int(matched[3]) > 65535:
         raise SettingError(f"{place}: {address!r} is no address; write HOST:PORT, for example 127.0.0.1:5580")
-    return host, port
+    return matched[1] or matched[2], int(matched[3])
 
 
 def check_bind(address: str, place: str, *, insecure: bool) -> None:
@@ -71,6 +70,6 @@ def check_bind(address: str, place: str, *, insecure: bool) -> None:
         loopback = False
     if not loopback:
         raise SettingError(
-            f"{place}: {address!r} is not a loopback address, and nothing there is encrypted or asks for a key, so anyone "
-            f"who reaches it could read and forge events; bind 127.0.0.1, or say --insecure if the network is trusted"
+            f"{place}: {address!r} is not a loopback address, and nothing there is encrypted or asks for a key, so "
+            f"anyone who reaches it could read and forge events; bind 127.0.0.1, or say --insecure if the network is trusted"
         )

@@ -47,6 +47,9 @@ _DATA = b"\x03data\0"
 ENVELOPE_BYTES = _envelope.size + 1
 _EMPTY_DOCUMENT_BYTES = 5
 
+# As what bson gives int32 and int64. The exact types, since bool is a subclass of int.
+_INTEGERS = (int, bson.Int64)
+
 # Milliseconds in place of datetimes: `at` may lie outside of what datetime can hold, and a hostile one must not raise.
 _header_options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 
@@ -158,7 +161,7 @@ def _decode_header(frame: bytes) -> Header:
     except Exception as error:  # bson raises several kinds for hostile bytes, RecursionError among them
         raise WireError("header", f"not a BSON document: {str(error)[:200]}") from None
     version = document.get("v")
-    if version != VERSION or isinstance(version, bool):
+    if type(version) not in _INTEGERS or version != VERSION:
         raise WireError("version", f"v is {str(version)[:80]!r}; this reader knows {VERSION}")
     header = Header(
         source_id=_field(document, "src", ObjectId).binary,
@@ -181,15 +184,15 @@ def _decode_header(frame: bytes) -> Header:
 
 def _field(document: dict[str, Any], name: str, kind: type[Any]) -> Any:
     value = document.get(name)
-    if not isinstance(value, kind):
+    if type(value) is not kind:  # exactly: BSON's code is a subclass of str
         raise WireError("header", f"{name} is {type(value).__name__}, not {kind.__name__}")
     return value
 
 
 def _number(document: dict[str, Any], name: str, most: int) -> int:
-    value = document.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise WireError("header", f"{name} is {str(value)[:80]!r}, not a number from 0 to {most}")
+    value: Any = document.get(name)
+    if type(value) not in _INTEGERS or not 0 <= value <= most:
+        raise WireError("header", f"{name} is {str(value)[:80]!r}, not an integer from 0 to {most}")
     return int(value)
 
 
