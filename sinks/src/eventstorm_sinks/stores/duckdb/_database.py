@@ -1,0 +1,179 @@
+"""The file: opening it, its schema, and connections to it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import platformdirs
+
+from eventstorm.errors import EventstormError, StartError
+from eventstorm_sinks.settings import parse_size
+
+__all__ = ["Database", "resolve_path"]
+
+logger = logging.getLogger("eventstorm.duckdb")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    id BLOB, ts TIMESTAMPTZ, topic VARCHAR,
+    source STRUCT(id BLOB, host VARCHAR, service VARCHAR, pid INTEGER),
+    data VARIANT, bson BLOB
+);
+CREATE TABLE IF NOT EXISTS books (
+    stream BLOB, topic VARCHAR, source STRUCT(id BLOB, host VARCHAR, service VARCHAR, pid INTEGER), tid INTEGER,
+    first_seq BIGINT, next_seq BIGINT, "drop" BIGINT, stored BIGINT, refused BIGINT, overflowed BIGINT,
+    lost_source BIGINT, lost_way BIGINT, last_at_ms BIGINT, closed BOOLEAN
+);
+CREATE TABLE IF NOT EXISTS streams (stream BLOB, next_seq BIGINT);
+"""
+# Queries come from people: nothing but this file is to be read or written through them.
+_LOCK_DOWN = """
+SET GLOBAL TimeZone = 'UTC';
+SET GLOBAL enable_external_access = false;
+SET GLOBAL lock_configuration = true;
+"""
+# DuckDB's own 16 MB would write the table's unfinished last row group again every second or so under load. Replaying a
+# log of this size takes a few seconds, after a crash only.
+_CHECKPOINT_BYTES = 256 * 10**6
+# Several queries at once share these, and emitting programs run on the same machine.
+_MAX_THREADS = 4
+
+
+def resolve_path(location: str) -> Path:
+    """Return the file that a location names; the empty one is the user's own."""
+    return Path(location) if location else platformdirs.user_data_path("eventstorm", appauthor=False) / "events.duckdb"
+
+
+class Database:
+    """An open file. Connections of any number of threads share it."""
+
+    def __init__(self, path: Path, memory: str, *, read_only: bool = False) -> None:
+        """Open the file, and make it and its tables if need be.
+
+        Raises:
+            StartError: it cannot be opened; the message tells what to do.
+        """
+        self.path = path
+        self._read_only = read_only
+        self._config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // 2)),
+            "memory_limit": f"{int(parse_size(memory, 'sink.sql_memory') or 0)}B",
+            "temp_directory": f"{path}.tmp",
+            "max_temp_directory_size": "1GB",
+            "checkpoint_threshold": f"{_CHECKPOINT_BYTES}B",
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        self._changed = threading.Condition()
+        self._readers: set[duckdb.DuckDBPyConnection] = set()
+        self._root: duckdb.DuckDBPyConnection | None = self._open()
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection of its own, inside a transaction that cannot write.
+
+        Raises:
+            EventstormError: the database is closed.
+        """
+        with self._changed:
+            connection = self.cursor()
+            self._readers.add(connection)
+        try:
+            connection.execute("BEGIN TRANSACTION READ ONLY")
+            yield connection
+        finally:
+            connection.close()
+            with self._changed:
+                self._readers.remove(connection)
+                self._changed.notify_all()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of its own to write with.
+
+        Raises:
+            EventstormError: the database is closed.
+        """
+        root = self._root
+        if root is None:
+            raise EventstormError(f"{self.path} is closed")
+        return root.cursor()
+
+    def reopen(self) -> None:
+        """Close and open again, as DuckDB needs it after an error that made it distrust its memory.
+
+        Raises:
+            StartError: it cannot be opened now; further calls try again.
+        """
+        self.close()
+        self._root = self._open()
+
+    def close(self) -> None:
+        """End the queries that still run, and close the file. A second call does nothing."""
+        with self._changed:
+            root, self._root = self._root, None
+            while self._readers:
+                for each in self._readers:
+                    each.interrupt()
+                # Interrupted again and again, since one that is between two queries does not notice.
+                self._changed.wait(0.05)
+        if root is not None:
+            root.close()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        log_path = Path(f"{self.path}.wal")
+        try:
+            if not self._read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            left_bytes = log_path.stat().st_size if log_path.exists() else 0
+            root = duckdb.connect(str(self.path), read_only=self._read_only, config=self._config)
+        except (OSError, duckdb.Error) as error:
+            raise StartError(_explain(self.path, error)) from error
+        try:
+            root.execute(_LOCK_DOWN)
+            if not self._read_only:
+                root.execute(_SCHEMA)
+                if left_bytes:
+                    self._tell_recovered(root, left_bytes)
+        except duckdb.Error as error:
+            root.close()
+            raise StartError(_explain(self.path, error)) from error
+        return root
+
+    def _tell_recovered(self, root: duckdb.DuckDBPyConnection, left_bytes: int) -> None:
+        events, last = root.execute("SELECT count(*), max(ts)::VARCHAR FROM events").fetchall()[0]
+        logger.warning(
+            "%s was not closed: took over %d bytes of commits from %s.wal; it now holds %d events, the last of %s",
+            self.path,
+            left_bytes,
+            self.path.name,
+            events,
+            last,
+        )
+
+
+def _explain(path: Path, error: Exception) -> str:
+    """Say for people why the file cannot be opened, and what to do."""
+    text = str(error)
+    if isinstance(error, OSError):
+        return f"{path}: cannot make its folder: {error.strerror}; give another place as duckdb:PATH"
+    if holder := re.search(r"held in (.+?) \(PID (\d+)\)", text):
+        return (
+            f"{path} is in use by process {holder[2]} ({holder[1]}), and only one may have it open: stop that one, "
+            f"give this one another file as duckdb:PATH, or ask a running server by `eventstorm sql`"
+        )
+    if "not a valid DuckDB database" in text or isinstance(
+        error, (duckdb.SerializationException, duckdb.FatalException, duckdb.InternalException)
+    ):
+        return (
+            f"{path} is damaged or not a file of DuckDB ({text.splitlines()[0]}); nothing was changed: move it and, if "
+            f"there is one, {path.name}.wal to another place to start with an empty one, or restore them from a backup"
+        )
+    return f"{path}: cannot open it: {text.splitlines()[0]}"

@@ -1,0 +1,168 @@
+"""Writing: events, books and marks of what is there, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
+from eventstorm_sinks.stores.duckdb._documents import encode_documents
+
+__all__ = ["load_books", "load_marks", "write_books", "write_events", "write_marks"]
+
+# What one statement inserts: enough that its fixed cost does not count, little enough to be held several times over.
+_MAX_ROWS = 5_000
+_MAX_BYTES = 4 * 2**20
+
+# TIMESTAMPTZ holds microseconds in 64 bits, a little less at both ends.
+_MIN_TS_MS = -(2**63) // 1000 + 2**20
+_MAX_TS_MS = (2**63) // 1000 - 2**20
+
+_INSERT_EVENTS = """
+INSERT INTO events
+SELECT origin.prefix || from_hex(printf('%016x', seq)), make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
+    origin.topic, origin.source, document::VARIANT, bson
+FROM (
+    SELECT unnest(from_json($documents, '["JSON"]')) document, unnest($kept::BLOB[]) bson,
+        unnest($numbers::INTEGER[]) number, unnest($seqs::BIGINT[]) seq, unnest($ts_ms::BIGINT[]) ts_ms
+), LATERAL (SELECT $origins[number] origin)
+"""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The columns of one statement."""
+
+    origins: list[dict[str, Any]] = field(default_factory=list)
+    documents: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    """Of each row: which of the origins is its own, from 1 as SQL counts."""
+    seqs: list[int] = field(default_factory=list)
+    ts_ms: list[int] = field(default_factory=list)
+
+
+def write_events(
+    connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch], marks: dict[StreamKey, int]
+) -> dict[StreamKey, int]:
+    """Insert the events that are not there yet, and return the marks that moved.
+
+    Args:
+        connection: inside a transaction.
+        batches: those of one stream in the order of their numbers.
+        marks: of each stream, the number after the last that is stored. Not changed.
+
+    Raises:
+        ValueError: an event cannot be stored.
+    """
+    moved: dict[StreamKey, int] = {}
+    for rows in _split(batches, marks, moved):
+        text, kept = encode_documents(rows.documents)
+        connection.execute(
+            _INSERT_EVENTS,
+            {
+                "documents": text,
+                "kept": kept,
+                "numbers": rows.numbers,
+                "seqs": rows.seqs,
+                "ts_ms": rows.ts_ms,
+                "origins": rows.origins,
+            },
+        )
+    return moved
+
+
+def _split(batches: Iterable[Batch], marks: dict[StreamKey, int], moved: dict[StreamKey, int]) -> Iterator[_Rows]:
+    rows, size = _Rows(), 0
+    for batch in batches:
+        key, origin = batch.key, _origin(batch)
+        mark = moved.get(key, marks.get(key, 0))
+        rows.origins.append(origin)
+        for event in batch.events:
+            if event.seq < mark:
+                continue
+            if len(rows.seqs) >= _MAX_ROWS or size >= _MAX_BYTES:
+                yield rows
+                rows, size = _Rows([origin]), 0
+            if not _MIN_TS_MS <= event.ts_ms <= _MAX_TS_MS:
+                raise ValueError(f"ts of {event.ts_ms} ms is more than a TIMESTAMPTZ holds")
+            mark = event.seq + 1
+            size += len(event.data)
+            rows.documents.append(event.data)
+            rows.numbers.append(len(rows.origins))
+            rows.seqs.append(event.seq)
+            rows.ts_ms.append(event.ts_ms)
+        if mark > marks.get(key, 0):
+            moved[key] = mark
+    if rows.seqs:
+        yield rows
+
+
+def _origin(batch: Batch) -> dict[str, Any]:
+    return {"prefix": _stream(batch.key), "topic": batch.topic, "source": batch.source._asdict()}
+
+
+def _stream(key: StreamKey) -> bytes:
+    """Return how a stream is written in the tables: as the identities of its events begin."""
+    return key.source_id + key.tid.to_bytes(4, "big")
+
+
+def write_marks(connection: duckdb.DuckDBPyConnection, moved: dict[StreamKey, int]) -> None:
+    """Replace the marks of some streams."""
+    streams = [_stream(key) for key in moved]
+    connection.execute("DELETE FROM streams WHERE stream IN (SELECT unnest($streams::BLOB[]))", {"streams": streams})
+    connection.execute(
+        "INSERT INTO streams SELECT unnest($streams::BLOB[]), unnest($marks::BIGINT[])",
+        {"streams": streams, "marks": list(moved.values())},
+    )
+
+
+def load_marks(connection: duckdb.DuckDBPyConnection) -> dict[StreamKey, int]:
+    """Return of each stream the number after the last that is stored."""
+    rows = connection.execute("SELECT stream, next_seq FROM streams").fetchall()
+    return {StreamKey(stream[:12], int.from_bytes(stream[12:], "big")): mark for stream, mark in rows}
+
+
+_BOOK_COLUMNS = (
+    'topic, source, tid, first_seq, next_seq, "drop", stored, refused, overflowed, lost_source, lost_way, '
+    "last_at_ms, closed"
+)
+
+
+def write_books(connection: duckdb.DuckDBPyConnection, books: Sequence[Book]) -> None:
+    """Replace the books of some streams; of two books of one stream the later one counts."""
+    latest = {book.key: book for book in books}
+    connection.execute(
+        "DELETE FROM books WHERE stream IN (SELECT unnest($streams::BLOB[]))",
+        {"streams": [_stream(key) for key in latest]},
+    )
+    rows = [
+        {
+            "stream": _stream(key),
+            "topic": book.topic,
+            "source": book.source._asdict(),
+            "tid": book.tid,
+            "first_seq": book.first_seq,
+            "next_seq": book.next_seq,
+            "drop": book.drop,
+            "stored": book.stored,
+            "refused": book.refused,
+            "overflowed": book.overflowed,
+            "lost_source": book.lost_source,
+            "lost_way": book.lost_way,
+            "last_at_ms": book.last_at_ms,
+            "closed": book.closed,
+        }
+        for key, book in latest.items()
+    ]
+    connection.execute(
+        f"INSERT INTO books (stream, {_BOOK_COLUMNS}) SELECT row.* FROM (SELECT unnest($rows) row)", {"rows": rows}
+    )
+
+
+def load_books(connection: duckdb.DuckDBPyConnection) -> list[Book]:
+    """Return all books."""
+    rows = connection.execute(f"SELECT {_BOOK_COLUMNS} FROM books ORDER BY stream").fetchall()
+    return [Book(topic, Source(**source), *rest) for topic, source, *rest in rows]
