@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from eventstorm.errors import EventstormError, SettingError
 from eventstorm.settings import nearest
-from eventstorm_sinks.batch import Batch, Book, StoredEvent
+from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
 from eventstorm_sinks.settings import SinkSettings
 
 __all__ = ["Reader", "Series", "SqlResult", "Store", "StoreUnavailable", "TopicSummary", "open_store"]
@@ -32,11 +32,12 @@ class Store(Protocol):
 
     def __init__(self, location: str, settings: SinkSettings) -> None: ...
 
-    def write(self, batches: Sequence[Batch], books: Sequence[Book]) -> None:
+    def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
         """Write the events and replace the books of their streams, all or nothing, and durably.
 
         An event whose identity is there already is left as it is. The batches of one stream come in the order of their
-        numbers. `books` may name streams that no batch does.
+        numbers. `books` may name streams that no batch does. The books of the streams in `forget` are removed in the
+        same transaction: their numbers are in one of `books` now.
 
         Raises:
             StoreUnavailable: try the same again later.
@@ -49,7 +50,10 @@ class Store(Protocol):
     def read(
         self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
     ) -> Iterator[StoredEvent]:
-        """Yield events in the order of time, then identity: of some topics or all, from `start_ms` to before `stop_ms`."""
+        """Yield events in the order of time, then identity.
+
+        Of some topics or all, from `start_ms` to before `stop_ms`.
+        """
 
     def maintain(self) -> None:
         """Do what comes up now and then, retention above all. Called by the writer about once a minute."""
@@ -115,15 +119,18 @@ class Reader(Protocol):
             start_s: from, in seconds since 1970, a multiple of `step_s`.
             stop_s: to, not included.
             step_s: the width of a step.
-            by: a dotted path whose values split the events into lines (the 50 with the most events), ``topic`` and ``source.*``
-                among them; None for one line.
+            by: a dotted path whose values split the events into lines (the 50 with the most events), ``topic`` and
+                ``source.*`` among them; None for one line.
 
         Raises:
             ValueError: an argument is not of these.
         """
 
     def recent(self, topics: Sequence[str], text: str, before_ms: int | None, limit: int) -> list[StoredEvent]:
-        """Return the newest events, newest first: of topics (a trailing dot means the subtree), which contain `text`."""
+        """Return the newest events, newest first.
+
+        Of topics (a trailing dot means the subtree), before `before_ms`, which contain `text`.
+        """
 
     def sql(self, query: str, *, max_rows: int, timeout_s: float, cancelled: Any = None) -> SqlResult:
         """Answer a read-only query.

@@ -1,0 +1,206 @@
+"""Bookkeeping: how the account of a stream in one store goes on, entry by entry. Pure: no I/O, no clock.
+
+An `Entry` is an account of a few numbers of a stream, with the events among them that are still to be stored. Adding
+entries to the books gives what to write, and `Books.commit` makes it the books' new state once the store has it. So a
+failed write changes nothing, and each half of a split one carries its own numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from eventstorm.wire import Event, Message
+from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
+from eventstorm_sinks.ledger import OTHER_TOPICS, REMAINDER_TID, blame, remainder_key
+
+__all__ = ["Books", "Entry", "Posting"]
+
+MAX_STORED_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of the numbers of a stream from ``book.first_seq`` to ``book.next_seq``."""
+
+    book: Book
+    """The account of these numbers alone; those of `events` count as stored."""
+    drop_before: int
+    """How many events the source had dropped, in all, below ``book.first_seq``."""
+    events: Sequence[Event] = ()
+
+    @classmethod
+    def of(cls, message: Message) -> Entry:
+        """Make the entry of a message that is to be stored."""
+        return cls(_book(message, stored=message.header.n), message.header.drop, list(message.events()))
+
+    @classmethod
+    def overflowed(cls, message: Message) -> Entry:
+        """Make the entry of a message that found no room."""
+        return cls(_book(message, overflowed=message.header.n), message.header.drop)
+
+    def then(self, later: Entry) -> Entry:
+        """Join with an entry that follows in the same stream; neither may have events to store."""
+        return Entry(_add(self.book, _from(later, self.book.next_seq)), self.drop_before)
+
+    def split(self, count: int) -> tuple[Entry, Entry]:
+        """Cut after the first `count` events; only for entries that are nothing but events."""
+        middle = self.events[count].seq
+        book, rest = self.book, len(self.events) - count
+        return (
+            Entry(replace(book, next_seq=middle, stored=count, closed=False), self.drop_before, self.events[:count]),
+            Entry(replace(book, first_seq=middle, stored=rest), book.drop, self.events[count:]),
+        )
+
+    def refused(self) -> Entry:
+        """Return the entry with its events refused in place of stored."""
+        return Entry(replace(self.book, stored=0, refused=len(self.events)), self.drop_before)
+
+
+class Posting(NamedTuple):
+    """What a store is to write so that it and its books stay in step."""
+
+    batches: list[Batch]
+    books: list[Book]
+    forget: list[StreamKey]
+
+
+class Books:
+    """The books of one store. Used by its writer alone.
+
+    Bounded as the ledger is: beyond `max_closed` closed streams or `max_streams` in all, the longest silent are added
+    to one book per topic and forgotten.
+    """
+
+    def __init__(self, books: Iterable[Book], *, max_streams: int = 20_000, max_closed: int = 1_000) -> None:
+        self._max_streams, self._max_closed = max_streams, max_closed
+        self._books = {book.key: book for book in sorted(books, key=lambda book: book.last_at_ms)}
+
+    def all(self) -> list[Book]:
+        """Return the books as of the last commit."""
+        return list(self._books.values())
+
+    def post(self, entries: Iterable[Entry]) -> Posting:
+        """Say what writing the entries, in this order, means: events that the books know already are left out."""
+        changed: dict[StreamKey, Book] = {}
+        batches: list[Batch] = []
+        for entry in entries:
+            key = entry.book.key
+            book = changed.get(key) or self._books.get(key)
+            if book is not None:
+                entry = _from(entry, book.next_seq)
+                changed[key] = _add(book, entry)
+            else:
+                changed[key] = entry.book
+            if entry.events:
+                batches.append(Batch(entry.book.topic, entry.book.source, entry.book.tid, entry.events))
+        return Posting(batches, list(changed.values()), [])
+
+    def commit(self, posting: Posting) -> None:
+        """Take over what the store has written."""
+        for book in posting.books:
+            self._books.pop(book.key, None)  # so that the order is that of who spoke last
+            self._books[book.key] = book
+        for key in posting.forget:
+            del self._books[key]
+
+    def fold(self) -> Posting | None:
+        """Return a posting without events that brings the books back within their bounds; None if they are."""
+        if len(self._books) <= self._max_closed:
+            return None
+        streams = [book for book in self._books.values() if book.tid != REMAINDER_TID]
+        closed = [book for book in streams if book.closed]
+        fold = closed[: max(len(closed) - self._max_closed, 0)]
+        left = len(streams) - len(fold) - self._max_streams
+        if left > 0:
+            gone = {book.key for book in fold}
+            fold += sorted((book for book in streams if book.key not in gone), key=lambda book: not book.closed)[:left]
+        if not fold:
+            return None
+        totals: dict[StreamKey, Book] = {}
+        for book in fold:
+            topic = book.topic
+            key = remainder_key(topic)
+            if key not in self._books and key not in totals and self._is_full(totals):
+                topic, key = OTHER_TOPICS, remainder_key(OTHER_TOPICS)
+            total = totals.get(key) or self._books.get(key)
+            total = total or Book(topic, Source(key.source_id, "", "", 0), REMAINDER_TID, 0, 0, 0)
+            totals[key] = _sum(total, book)
+        return Posting([], list(totals.values()), [book.key for book in fold])
+
+    def _is_full(self, totals: dict[StreamKey, Book]) -> bool:
+        return len(totals) + sum(book.tid == REMAINDER_TID for book in self._books.values()) >= self._max_closed
+
+
+def _book(message: Message, stored: int = 0, overflowed: int = 0) -> Book:
+    header = message.header
+    return Book(
+        message.topic,
+        Source(header.source_id, header.host, header.service, header.pid),
+        header.tid,
+        first_seq=header.seq,
+        next_seq=header.seq + header.n,
+        drop=header.drop,
+        stored=stored,
+        overflowed=overflowed,
+        last_at_ms=header.at_ms,
+        closed=header.bye,
+    )
+
+
+def _from(entry: Entry, seq: int) -> Entry:
+    """Leave out of an entry what lies below `seq`, which the book has already."""
+    book = entry.book
+    if book.first_seq >= seq:
+        return entry
+    if book.next_seq <= seq:
+        nothing = Book(book.topic, book.source, book.tid, seq, seq, book.drop, last_at_ms=book.last_at_ms)
+        return Entry(replace(nothing, closed=book.closed), book.drop)
+    if entry.events:
+        events = [event for event in entry.events if event.seq >= seq]
+        return Entry(replace(book, first_seq=seq, stored=len(events)), book.drop, events)
+    # Of a joined entry it is not known which of its numbers lie below; all of the rest are at least lost here.
+    nothing = Book(book.topic, book.source, book.tid, seq, book.next_seq, book.drop, last_at_ms=book.last_at_ms)
+    return Entry(replace(nothing, overflowed=book.next_seq - seq, closed=book.closed), book.drop)
+
+
+def _add(book: Book, entry: Entry) -> Book:
+    """Continue a book by an entry that does not lie before it; the gap in between is loss."""
+    new = entry.book
+    lost_source, lost_way = blame(new.first_seq - book.next_seq, entry.drop_before - book.drop)
+    return Book(
+        book.topic,
+        book.source,
+        book.tid,
+        book.first_seq,
+        new.next_seq,
+        max(book.drop, new.drop),
+        book.stored + new.stored,
+        book.refused + new.refused,
+        book.overflowed + new.overflowed,
+        book.lost_source + new.lost_source + lost_source,
+        book.lost_way + new.lost_way + lost_way,
+        max(book.last_at_ms, new.last_at_ms),
+        book.closed or new.closed,
+    )
+
+
+def _sum(total: Book, book: Book) -> Book:
+    """Add a stream's book to the one of its topic; both hold numbers below 2^63, or forged ones are left out."""
+    if total.next_seq + book.next_seq - book.first_seq > MAX_STORED_NUMBER:
+        return total
+    return Book(
+        total.topic,
+        total.source,
+        REMAINDER_TID,
+        0,
+        total.next_seq + book.next_seq - book.first_seq,
+        0,
+        total.stored + book.stored,
+        total.refused + book.refused,
+        total.overflowed + book.overflowed,
+        total.lost_source + book.lost_source,
+        total.lost_way + book.lost_way,
+        max(total.last_at_ms, book.last_at_ms),
+    )

@@ -1,0 +1,341 @@
+"""Writing: one bounded queue and one thread per store, so that a store that is down or slow never stops the others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from eventstorm.wire import Message
+from eventstorm_sinks._bounded_log import BoundedLog
+from eventstorm_sinks.batch import Book, StreamKey
+from eventstorm_sinks.books import Books, Entry, Posting
+from eventstorm_sinks.own_events import Loss, LossLog
+from eventstorm_sinks.stores import Store, StoreUnavailable
+
+__all__ = ["StoreAccount", "Writer", "WriterStats"]
+
+log = logging.getLogger(__name__)
+
+# What a message takes in memory besides its payload: header, source and queue entry.
+MESSAGE_OVERHEAD_BYTES = 1000
+MAX_OVERFLOWED_STREAMS = 10_000
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
+MAINTAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStats:
+    """What a writer has done since it was made."""
+
+    url: str
+    queue_bytes: int
+    pending: int
+    """Events that wait, or are being written."""
+    stored: int
+    refused: int
+    overflowed: int
+    commits: int
+    last_error: str
+    """Of the last write, if it failed; empty when the store works."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccount:
+    """Where one stream stands in one store."""
+
+    book: Book | None
+    """As of the last commit; None before the first."""
+    pending: int
+    """Events that wait, or are being written."""
+    overflowed: int
+    """Events that found no room since, and are not in the book yet."""
+
+
+class _Queued(NamedTuple):
+    put_s: float
+    what: Message | Entry
+
+
+class _ClosingError(Exception):
+    """There is no time left to try again."""
+
+
+class Writer:
+    """Takes messages from the receiver, writes them to one store in batches, and keeps the store's books.
+
+    Args:
+        url: what the store is called in logs and statistics.
+        store: written by this object's thread alone; not closed by it.
+        queue_bytes: may wait in memory; what arrives beyond is counted as overflowed. One message always finds room.
+        commit_s: the longest that an event waits for a commit, while the store keeps up.
+        batch_events: the most events in one write.
+    """
+
+    def __init__(self, url: str, store: Store, *, queue_bytes: int, commit_s: float, batch_events: int) -> None:
+        self.url = url
+        self.store = store
+        self._queue_bytes, self._commit_s, self._batch_events = queue_bytes, commit_s, batch_events
+        self._books = Books(store.books())
+        self._log = BoundedLog(log)
+        self._changed = threading.Condition()
+        # All below is guarded by the condition's lock; what the thread has taken out to write still counts as queued.
+        self._queue: deque[_Queued] = deque()
+        self._overflow: dict[StreamKey, Entry] = {}
+        self._queued_bytes = self._queued_events = 0
+        self._pending: dict[StreamKey, int] = {}
+        self._stored = self._refused = self._overflowed = self._commits = 0
+        self._losses = LossLog()
+        self._last_error = ""
+        self._close_by_s: float | None = None
+        self._maintained_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"eventstorm-write-{url}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put(self, message: Message) -> None:
+        """Queue a message, or count it as overflowed. Never waits for the store."""
+        header = message.header
+        key = StreamKey(header.source_id, header.tid)
+        size = len(message.payload) + MESSAGE_OVERHEAD_BYTES
+        with self._changed:
+            if self._queued_bytes and self._queued_bytes + size > self._queue_bytes:
+                self._put_overflow(key, message)
+                return
+            # What overflowed before comes first, since the numbers of a stream are entered in their order.
+            now_s = time.monotonic()
+            idle = not self._queue
+            if self._overflow and (overflowed := self._overflow.pop(key, None)):
+                self._queue.append(_Queued(now_s, overflowed))
+            self._queue.append(_Queued(now_s, message))
+            self._queued_bytes += size
+            if header.n:
+                self._queued_events += header.n
+                self._pending[key] = self._pending.get(key, 0) + header.n
+            if idle or self._queued_events >= self._batch_events:
+                self._changed.notify()
+
+    def _put_overflow(self, key: StreamKey, message: Message) -> None:
+        self._overflowed += message.header.n
+        entry = Entry.overflowed(message)
+        self._losses.add(Loss(message.topic, entry.book.source, "store", "overflow", self.url), message.header.n)
+        before = self._overflow.pop(key, None)
+        self._overflow[key] = before.then(entry) if before else entry
+        if len(self._overflow) > MAX_OVERFLOWED_STREAMS:
+            # Only hostile numbers of sources get here. What is dropped shows up in the books as lost on the way.
+            del self._overflow[next(iter(self._overflow))]
+        self._log.warning(
+            "overflow", "%s: more than %d bytes wait for this store; the newest events are lost to it: %s",
+            self.url, self._queue_bytes, self._last_error or "it is too slow",
+        )  # fmt: skip
+
+    def stats(self) -> WriterStats:
+        """Return the counters. Safe from any thread."""
+        with self._changed:
+            return WriterStats(
+                self.url,
+                self._queued_bytes,
+                self._queued_events,
+                self._stored,
+                self._refused,
+                self._overflowed,
+                self._commits,
+                self._last_error,
+            )
+
+    def accounts(self) -> dict[StreamKey, StoreAccount]:
+        """Return where each stream stands in this store. Safe from any thread."""
+        with self._changed:
+            books = {book.key: book for book in self._books.all()}
+            waiting = {key: entry.book.overflowed for key, entry in self._overflow.items()}
+            return {
+                key: StoreAccount(books.get(key), self._pending.get(key, 0), waiting.get(key, 0))
+                for key in {*books, *self._pending, *waiting}
+            }
+
+    def take_losses(self) -> list[tuple[Loss, int]]:
+        """Return what was lost here since the last call. Safe from any thread."""
+        with self._changed:
+            return self._losses.take()
+
+    def close(self, timeout_s: float) -> int:
+        """Write what waits, for so long at most; stop, and return how many events were left and are lost."""
+        with self._changed:
+            self._close_by_s = time.monotonic() + timeout_s
+            self._changed.notify()
+        if self._thread.ident is not None:
+            # A write that hangs in the store cannot be interrupted: then the (daemon) thread is left behind.
+            self._thread.join(timeout_s + 0.5)
+        with self._changed:
+            left = self._queued_events
+            self._overflowed += left
+            self._queue.clear()
+            self._overflow.clear()
+            self._pending.clear()
+            self._queued_bytes = self._queued_events = 0
+        if left:
+            log.warning("%s: stopped with %d events unwritten: %s", self.url, left, self._last_error or "too slow")
+        return left
+
+    # From here on: the writer's thread.
+
+    def _run(self) -> None:
+        while True:
+            try:
+                taken = self._take()
+                if taken is None:
+                    return
+                if taken:
+                    self._write_taken(taken)
+                self._maintain_if_due()
+            except _ClosingError:
+                return
+
+    def _take(self) -> list[Message | Entry] | None:
+        """Wait for a batch to fill up or its time to come. None when closing and all is written."""
+        with self._changed:
+            while not (self._queue or self._overflow):
+                if self._close_by_s is not None:
+                    return None
+                until_maintenance_s = self._maintained_s + MAINTAIN_S - time.monotonic()
+                if until_maintenance_s <= 0:
+                    return []
+                self._changed.wait(until_maintenance_s)
+            while self._queue and self._queued_events < self._batch_events and self._close_by_s is None:
+                wait_s = self._queue[0].put_s + self._commit_s - time.monotonic()
+                if wait_s <= 0:
+                    break
+                self._changed.wait(wait_s)
+            taken: list[Message | Entry] = []
+            events = 0
+            while self._queue:
+                what = self._queue[0].what
+                events += what.header.n if isinstance(what, Message) else 0
+                if taken and events > self._batch_events:
+                    break
+                taken.append(self._queue.popleft().what)
+            if not self._queue:
+                taken.extend(self._overflow.values())
+                self._overflow.clear()
+            return taken
+
+    def _write_taken(self, taken: list[Message | Entry]) -> None:
+        try:
+            entries = [Entry.of(each) if isinstance(each, Message) else each for each in taken]
+            while len(entries[0].events) > self._batch_events:  # one message larger than a batch comes alone
+                first, entries[0] = entries[0].split(self._batch_events)
+                self._write([first])
+            self._write(entries)
+            if (fold := self._books.fold()) is not None:
+                self._retrying(lambda: self._commit(fold))
+        except _ClosingError:
+            raise
+        except Exception:
+            # Not the store's fault but ours. The books will show these events as lost on the way.
+            log.exception("%s: a fault in Eventstorm itself", self.url)
+        self._release(taken)
+
+    def _release(self, taken: list[Message | Entry]) -> None:
+        with self._changed:
+            for each in taken:
+                if isinstance(each, Message):
+                    key = StreamKey(each.header.source_id, each.header.tid)
+                    self._queued_bytes -= len(each.payload) + MESSAGE_OVERHEAD_BYTES
+                    self._queued_events -= each.header.n
+                    left = self._pending.pop(key, 0) - each.header.n
+                    if left > 0:
+                        self._pending[key] = left
+
+    def _write(self, entries: list[Entry]) -> None:
+        """Write all; where the store cannot hold something, halve until only that is left, and refuse it."""
+        try:
+            self._retrying(lambda: self._commit(self._books.post(entries)))
+            return
+        except _ClosingError:
+            raise
+        except Exception as error:
+            cause = error
+        if len(entries) > 1:
+            middle = len(entries) // 2
+            self._write(entries[:middle])
+            self._write(entries[middle:])
+        elif len(entries[0].events) > 1:
+            first, rest = entries[0].split(len(entries[0].events) // 2)
+            self._write([first])
+            self._write([rest])
+        else:
+            self._refuse(entries[0], cause)
+
+    def _refuse(self, entry: Entry, cause: Exception) -> None:
+        """Enter one event as refused, once the store takes its book without it.
+
+        If it does not take that either, the store is at fault and not the event: then try again, as if it were away.
+        """
+        refused = entry.refused()
+
+        def commit() -> None:
+            try:
+                self._commit(self._books.post([refused]))
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+        self._retrying(commit)
+        with self._changed:
+            self._refused += 1
+            self._losses.add(Loss(entry.book.topic, entry.book.source, "store", "refused", self.url), 1)
+        reason = f"{type(cause).__name__}: {cause}"
+        self._log.warning(
+            type(cause).__name__, "%s: refused event %s of %s: %.500s",
+            self.url, entry.book.first_seq, entry.book.topic, reason,
+        )  # fmt: skip
+
+    def _retrying(self, attempt: Callable[[], None]) -> None:
+        """Try until the store is available. Meanwhile events pile up in the queue, then overflow."""
+        wait_s = FIRST_RETRY_S
+        while True:
+            try:
+                attempt()
+                return
+            except StoreUnavailable as error:
+                with self._changed:
+                    self._last_error = str(error) or "unavailable"
+                self._log.warning("unavailable", "%s: cannot write now, trying again: %s", self.url, error)
+            try_at_s = time.monotonic() + wait_s
+            wait_s = min(wait_s * 2, LAST_RETRY_S)
+            with self._changed:
+                while (now_s := time.monotonic()) < try_at_s:
+                    if self._close_by_s is not None:
+                        if now_s >= self._close_by_s:
+                            raise _ClosingError
+                        try_at_s = min(try_at_s, self._close_by_s)
+                    self._changed.wait(max(try_at_s - now_s, 0.001))
+
+    def _commit(self, posting: Posting) -> None:
+        if posting.forget:
+            self.store.write(posting.batches, posting.books, posting.forget)
+        else:
+            self.store.write(posting.batches, posting.books)
+        with self._changed:
+            self._books.commit(posting)
+            self._stored += sum(len(batch.events) for batch in posting.batches)
+            self._commits += 1
+            self._last_error = ""
+
+    def _maintain_if_due(self) -> None:
+        if time.monotonic() - self._maintained_s < MAINTAIN_S:
+            return
+        self._maintained_s = time.monotonic()
+        try:
+            self.store.maintain()
+        except Exception as error:
+            self._log.warning(
+                "maintain", "%s: could not maintain the store: %s: %s", self.url, type(error).__name__, error
+            )
