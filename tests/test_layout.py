@@ -119,6 +119,14 @@ def test_a_library_is_imported_only_in_its_own_room(library: str) -> None:
     assert not {module for module in users if not module.startswith(ROOMS[library])}
 
 
+def test_the_router_decodes_no_event() -> None:
+    decoders = {"eventstorm.wire.decode_message", "eventstorm.wire.Message", "bson.decode", "bson.decode_all"}
+
+    for module, path in MODULES.items():
+        if module.startswith("eventstorm_router"):
+            assert not imports_of(path) & decoders
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_public_names_are_listed_in_order(module: str) -> None:
     for node in ast.parse(MODULES[module].read_text("utf-8")).body:
