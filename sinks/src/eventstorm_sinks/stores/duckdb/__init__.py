@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import duckdb
 
 from eventstorm.errors import StartError
-from eventstorm_sinks.batch import Batch, Book, StoredEvent
+from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import StoreUnavailable, TopicSummary
 from eventstorm_sinks.stores.duckdb._database import Database, resolve_path
@@ -20,8 +20,15 @@ __all__ = ["DuckdbStore"]
 
 logger = logging.getLogger("eventstorm.duckdb")
 
-# The disk is full, the memory used up, or DuckDB has stopped trusting itself after such an error.
-_UNAVAILABLE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException)
+# The disk is full, the memory used up, or DuckDB has stopped trusting itself after such an error. A commit that
+# fails is a TransactionException whatever the reason.
+_UNAVAILABLE = (
+    duckdb.IOException,
+    duckdb.OutOfMemoryException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.TransactionException,
+)
 
 
 class DuckdbStore:
@@ -46,28 +53,25 @@ class DuckdbStore:
             self._marks = load_marks(connection)
         self._writer: duckdb.DuckDBPyConnection | None = self._database.cursor()
 
-    def write(self, batches: Sequence[Batch], books: Sequence[Book]) -> None:
-        """Write the events and their books in one transaction; see `Store.write`."""
+    def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
+        """Write the events and their books in one transaction; see `Store.write`.
+
+        What is there already is known by a mark for each stream, which goes when its books do.
+        """
         try:
             connection = self._connection()
-            connection.begin()
-            try:
+            with _transaction(connection):
                 moved = write_events(connection, batches, self._marks)
-                if moved:
-                    write_marks(connection, moved)
-                if books:
-                    write_books(connection, books)
-                connection.commit()
-            except BaseException:
-                # After a failed commit there is none to roll back.
-                with contextlib.suppress(duckdb.Error):
-                    connection.rollback()
-                raise
+                gone = set(forget)
+                write_marks(connection, moved, gone - moved.keys())
+                write_books(connection, books, gone)
         except _UNAVAILABLE as error:
             self._writer = None
             raise StoreUnavailable(f"{self._database.path}: {str(error).splitlines()[0]}") from error
         except StartError as error:
             raise StoreUnavailable(str(error)) from error
+        for key in gone - moved.keys():
+            self._marks.pop(key, None)
         self._marks.update(moved)
 
     def books(self) -> list[Book]:
@@ -98,8 +102,21 @@ class DuckdbStore:
             return topic_summaries(connection)
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        """Return the writing thread's connection, or a new one after an error."""
+        """Return the writing thread's connection; after an error, make sure that the database still works."""
         if self._writer is None:
-            self._database.reopen()
+            self._database.restore()
             self._writer = self._database.cursor()
         return self._writer
+
+
+@contextlib.contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        # After a failed commit there is nothing to roll back.
+        with contextlib.suppress(duckdb.Error):
+            connection.rollback()
+        raise

@@ -106,12 +106,17 @@ class Database:
             raise EventstormError(f"{self.path} is closed")
         return root.cursor()
 
-    def reopen(self) -> None:
-        """Close and open again, as DuckDB needs it after an error that made it distrust its memory.
+    def restore(self) -> None:
+        """Open the file again if DuckDB refuses to go on with it, as after some errors in the middle of a commit.
 
         Raises:
             StartError: it cannot be opened now; further calls try again.
         """
+        root = self._root
+        if root is not None:
+            with contextlib.suppress(duckdb.Error), root.cursor() as probe:
+                probe.execute("SELECT count(*) FROM streams").fetchall()
+                return
         self.close()
         self._root = self._open()
 

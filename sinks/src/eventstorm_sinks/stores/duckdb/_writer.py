@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,14 +110,24 @@ def _stream(key: StreamKey) -> bytes:
     return key.source_id + key.tid.to_bytes(4, "big")
 
 
-def write_marks(connection: duckdb.DuckDBPyConnection, moved: dict[StreamKey, int]) -> None:
-    """Replace the marks of some streams."""
-    streams = [_stream(key) for key in moved]
-    connection.execute("DELETE FROM streams WHERE stream IN (SELECT unnest($streams::BLOB[]))", {"streams": streams})
-    connection.execute(
-        "INSERT INTO streams SELECT unnest($streams::BLOB[]), unnest($marks::BIGINT[])",
-        {"streams": streams, "marks": list(moved.values())},
-    )
+def write_marks(
+    connection: duckdb.DuckDBPyConnection, moved: dict[StreamKey, int], forgotten: AbstractSet[StreamKey]
+) -> None:
+    """Replace the marks of some streams, and remove those of others."""
+    _delete(connection, "streams", moved.keys() | forgotten)
+    if moved:
+        connection.execute(
+            "INSERT INTO streams SELECT unnest($streams::BLOB[]), unnest($marks::BIGINT[])",
+            {"streams": [_stream(key) for key in moved], "marks": list(moved.values())},
+        )
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, table: str, keys: AbstractSet[StreamKey]) -> None:
+    if keys:
+        connection.execute(
+            f"DELETE FROM {table} WHERE stream IN (SELECT unnest($streams::BLOB[]))",
+            {"streams": [_stream(key) for key in keys]},
+        )
 
 
 def load_marks(connection: duckdb.DuckDBPyConnection) -> dict[StreamKey, int]:
@@ -131,13 +142,14 @@ _BOOK_COLUMNS = (
 )
 
 
-def write_books(connection: duckdb.DuckDBPyConnection, books: Sequence[Book]) -> None:
-    """Replace the books of some streams; of two books of one stream the later one counts."""
+def write_books(
+    connection: duckdb.DuckDBPyConnection, books: Sequence[Book], forgotten: AbstractSet[StreamKey]
+) -> None:
+    """Replace the books of some streams, and remove those of others; of two of one stream the later one counts."""
     latest = {book.key: book for book in books}
-    connection.execute(
-        "DELETE FROM books WHERE stream IN (SELECT unnest($streams::BLOB[]))",
-        {"streams": [_stream(key) for key in latest]},
-    )
+    _delete(connection, "books", latest.keys() | forgotten)
+    if not latest:
+        return
     rows = [
         {
             "stream": _stream(key),
