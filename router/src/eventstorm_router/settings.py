@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_INGRESS, check_endpoint
-from eventstorm.settings import at_least, endpoint, setting
+from eventstorm.settings import at_least, endpoint, setting, within
 
 __all__ = ["RouterSettings"]
 
@@ -27,5 +27,5 @@ class RouterSettings:
     insecure: bool = setting(False, "allow addresses that other machines reach")
     stats_s: float = setting(5.0, "seconds between eventstorm.stats events", at_least(0.1))
     hwm: int = setting(
-        1000, "batches that may wait for each peer; a sink that falls further behind loses some", at_least(1)
+        1000, "batches that may wait for each peer; a sink that falls further behind loses some", within(1, 1_000_000)
     )

@@ -35,7 +35,7 @@ def stop_signal() -> Iterator[threading.Event]:
         _notify("STOPPING=1")
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (int(signal.SIGTERM), int(signal.SIGINT)):
         usual[number] = signal.signal(number, handle)
     try:
         yield stop

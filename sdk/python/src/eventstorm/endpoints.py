@@ -71,5 +71,5 @@ def check_bind(address: str, place: str, *, insecure: bool) -> None:
     if not loopback:
         raise SettingError(
             f"{place}: {address!r} is not a loopback address, and nothing there is encrypted or asks for a key, so "
-            f"anyone who reaches it could read and forge events; bind 127.0.0.1, or say --insecure if the network is trusted"
+            f"anyone who reaches it could read and forge events; bind 127.0.0.1, or say --insecure on a trusted network"
         )

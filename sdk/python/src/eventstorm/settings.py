@@ -2,35 +2,40 @@
 
 A part of Eventstorm declares its settings as a frozen dataclass and registers it under the entry-point group
 ``eventstorm.settings``, where the entry's name is its table in the file: ``[router]``. Fields are ``str``, ``bool``,
-``int``, ``float`` or ``tuple[str, ...]``; `setting` adds the help and the check. `load` puts the three sources together;
-`check_file` validates a whole file.
+``int``, ``float`` or ``tuple[str, ...]``; `setting` adds the help and the check. `load` puts the three sources
+together; `eventstorm.config_file` validates a whole file.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import os
-import re
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from importlib.metadata import entry_points
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_INGRESS, check_endpoint
 from eventstorm.errors import SettingError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = ["SdkSettings", "at_least", "check_file", "config_path", "endpoint", "load", "setting"]
+__all__ = [
+    "SdkSettings",
+    "at_least",
+    "build",
+    "config_path",
+    "endpoint",
+    "load",
+    "nearest",
+    "setting",
+    "variable_name",
+    "within",
+]
 
 T = TypeVar("T")
 CONFIG_VARIABLE = "EVENTSTORM_CONFIG"
 CONFIG_NAME = "eventstorm.toml"
+MAX_NAME_BYTES = 255
 
 # Checks take the value and its place, and return the value or raise SettingError.
 Check = Callable[[Any, str], Any]
@@ -45,8 +50,19 @@ def at_least(least: float) -> Check:
     """Return a check that a number is `least` or more."""
 
     def check(value: Any, place: str) -> Any:
-        if not value >= least:  # also catches NaN
+        if value < least:
             raise SettingError(f"{place}: {value!r} is too small; it must be {least} or more")
+        return value
+
+    return check
+
+
+def within(least: float, most: float) -> Check:
+    """Return a check that a number is from `least` to `most`."""
+
+    def check(value: Any, place: str) -> Any:
+        if not least <= value <= most:
+            raise SettingError(f"{place}: {value!r} is not from {least} to {most}")
         return value
 
     return check
@@ -57,14 +73,24 @@ def endpoint(value: Any, place: str) -> Any:
     return check_endpoint(value, place) if value else value
 
 
+_endpoint = endpoint  # within SdkSettings, that name is the field's
+
+
+def _name(value: Any, place: str) -> Any:
+    """Check a name that goes into the header of every message, which has a limit."""
+    if len(value.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        raise SettingError(f"{place}: {value[:40]!r}… is longer than {MAX_NAME_BYTES} bytes")
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SdkSettings:
     """The settings of the SDK in a process that emits."""
 
-    endpoint: str = setting(DEFAULT_INGRESS, "the router's ingress, or none to publish nothing", endpoint)
-    egress: str = setting(DEFAULT_EGRESS, "the router's egress, where `tap` listens", endpoint)
-    service: str = setting("", "the name under which events appear; empty for the program's name")
-    host: str = setting("", "this machine's name in events; empty for its host name")
+    endpoint: str = setting(DEFAULT_INGRESS, "the router's ingress; empty to publish nothing", endpoint)
+    egress: str = setting(DEFAULT_EGRESS, "the router's egress, where `tap` listens", _endpoint)
+    service: str = setting("", "the name under which events appear; empty for the program's name", _name)
+    host: str = setting("", "this machine's name in events; empty for its host name", _name)
     enabled: bool = setting(True, "false: emit() does nothing and returns False")
     buffer_bytes: int = setting(
         16 * 2**20, "bytes that may wait in this process, the queue of ZeroMQ included", at_least(2**20)
@@ -77,21 +103,6 @@ class SdkSettings:
     flush_timeout_s: float = setting(
         1.0, "seconds that the end of the program waits for events to be sent", at_least(0)
     )
-
-
-def config_path() -> Path | None:
-    """Return the file that settings come from: ``$EVENTSTORM_CONFIG``, else ``./eventstorm.toml``, else None.
-
-    Raises:
-        SettingError: the variable names a file that is not there.
-    """
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named:
-        if not Path(named).is_file():
-            raise SettingError(f"{CONFIG_VARIABLE}: there is no file {named!r}")
-        return Path(named)
-    path = Path(CONFIG_NAME)
-    return path if path.is_file() else None
 
 
 def load(cls: type[T], section: str, keywords: Mapping[str, Any], path: Path | None = None) -> T:
@@ -111,44 +122,41 @@ def load(cls: type[T], section: str, keywords: Mapping[str, Any], path: Path | N
     for name in keywords:
         if name not in known:
             raise SettingError(f"unknown setting {name!r} of {section}{nearest(name, known)}")
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
     path = path or config_path()
-    document, text = _read(path) if path else ({}, "")
-    table = document.get(section, {})
-    if not isinstance(table, dict):
-        raise SettingError(f"{path}: [{section}] is not a table")
-    values, places = _file_values(cls, section, table, text, str(path))
-    prefix = "EVENTSTORM_" if section == "sdk" else f"EVENTSTORM_{section.upper()}_"
+    if path:
+        from eventstorm import config_file  # only here, since most processes have no file
+
+        values = config_file.read_table(cls, section, path)
+        places = {name: f"{path} ({section}.{name})" for name in values}
     for name in known:
-        variable = prefix + name.upper()
+        variable = variable_name(section, name)
         if variable in os.environ:
             values[name], places[name] = os.environ[variable], variable
         if keywords.get(name) is not None:
             values[name], places[name] = keywords[name], f"{section}.{name}"
-    return _build(cls, values, places)
+    return build(cls, values, places)
 
 
-def check_file(path: Path) -> list[str]:
-    """Return what is wrong with a configuration file, each with its line; an empty list if nothing is."""
-    try:
-        document, text = _read(path)
-    except SettingError as error:
-        return [str(error)]
-    sections = {entry.name: entry for entry in entry_points(group="eventstorm.settings")}
-    problems = []
-    for section, table in document.items():
-        place = f"{path}, line {_line_of(text, section, None)}"
-        if section not in sections:
-            problems.append(f"{place}: unknown table [{section}]{nearest(section, list(sections))}")
-        elif not isinstance(table, dict):
-            problems.append(f"{place}: {section!r} is not a table; write [{section}]")
-        else:
-            cls = sections[section].load()
-            for name, value in table.items():  # each by itself, so that all problems are told at once
-                try:
-                    _build(cls, *_file_values(cls, section, {name: value}, text, str(path)))
-                except SettingError as error:
-                    problems.append(str(error))
-    return problems
+def config_path() -> Path | None:
+    """Return the file that settings come from: ``$EVENTSTORM_CONFIG``, else ``./eventstorm.toml``, else None.
+
+    Raises:
+        SettingError: the variable names a file that is not there.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise SettingError(f"{CONFIG_VARIABLE}: there is no file {named!r}")
+        return Path(named)
+    path = Path(CONFIG_NAME)
+    return path if path.is_file() else None
+
+
+def variable_name(section: str, name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"EVENTSTORM_{name}".upper() if section == "sdk" else f"EVENTSTORM_{section}_{name}".upper()
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -157,46 +165,8 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(known))}"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        text = path.read_text("utf-8")
-        return tomllib.loads(text), text
-    except OSError as error:
-        raise SettingError(f"{path}: cannot read it: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{path}: not TOML: {error}") from None
-
-
-def _file_values(
-    cls: type[Any], section: str, table: Mapping[str, Any], text: str, file: str
-) -> tuple[dict[str, Any], dict[str, str]]:
-    known = [each.name for each in fields(cls)]
-    places = {name: f"{file}, line {_line_of(text, section, name)} ({section}.{name})" for name in table}
-    for name in table:
-        if name not in known:
-            raise SettingError(f"{places[name]}: unknown setting {name!r}{nearest(name, known)}")
-    return dict(table), places
-
-
-def _line_of(text: str, section: str, name: str | None) -> int:
-    """Find the line of a setting. TOML's parser does not tell; good enough for how people write such files."""
-    current = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
-            current = header[1].strip("\"'")
-            if name is None and current == section:
-                return number
-        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            written = f"{current}.{key[1]}" if current else key[1]
-            wanted = f"{section}.{name}" if name else section
-            if written == wanted:
-                return number
-    return 1
-
-
-def _build(cls: type[T], values: dict[str, Any], places: dict[str, str]) -> T:
+def build(cls: type[T], values: Mapping[str, Any], places: Mapping[str, str]) -> T:
+    """Return the settings with `values` converted and checked; errors begin with the setting's place."""
     hints = get_type_hints(cls)
     ready: dict[str, Any] = {}
     for each in fields(cls):  # type: ignore[arg-type]
@@ -205,8 +175,6 @@ def _build(cls: type[T], values: dict[str, Any], places: dict[str, str]) -> T:
             value = _convert(values[each.name], hints[each.name], place)
             check = each.metadata.get("check")
             ready[each.name] = check(value, place) if check else value
-        elif each.default is MISSING:
-            raise SettingError(f"{each.name} is needed")
     return cls(**ready)
 
 
@@ -214,30 +182,23 @@ _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "fals
 
 
 def _convert(value: Any, kind: Any, place: str) -> Any:
-    """Turn `value`, which may be a variable's text, into the field's type."""
-    wrong = SettingError(f"{place}: {value!r} is not {_KIND_NAMES[kind]}")
-    if kind is bool:
-        if isinstance(value, str) and value.lower() in _BOOLEANS:
-            return _BOOLEANS[value.lower()]
-        if isinstance(value, bool):
+    """Turn `value`, which may be the text of a variable or of the command line, into the field's type."""
+    try:
+        if kind is bool:
+            return value if isinstance(value, bool) else _BOOLEANS[value.lower()]
+        if kind in (int, float) and not isinstance(value, bool):
+            whole_kinds = (str, int) if kind is int else (str, int, float)
+            if isinstance(value, whole_kinds) and math.isfinite(number := kind(value)):
+                return number
+        if kind is str and isinstance(value, str):
             return value
-        raise wrong
-    if kind in (int, float):
-        if isinstance(value, bool) or not isinstance(value, (str, int) if kind is int else (str, int, float)):
-            raise wrong
-        try:
-            return kind(value)
-        except (ValueError, OverflowError):
-            raise wrong from None
-    if kind is str:
-        if not isinstance(value, str):
-            raise wrong
-        return value
-    if isinstance(value, str):
-        return tuple(value.split())
-    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
-        return tuple(value)
-    raise wrong
+        if kind == tuple[str, ...]:
+            texts = value.split() if isinstance(value, str) else value
+            if isinstance(texts, (list, tuple)) and all(isinstance(each, str) for each in texts):
+                return tuple(texts)
+    except (ValueError, OverflowError, KeyError, AttributeError):
+        pass
+    raise SettingError(f"{place}: {value!r} is not {_KIND_NAMES[kind]}")
 
 
 _KIND_NAMES: dict[Any, str] = {
