@@ -1,0 +1,341 @@
+"""The publisher: the one thread of the SDK, which owns its one socket.
+
+It reads the subscriptions off the socket, so that `emit` knows what is heard; takes the events from the buffer, numbers
+and batches them, and sends the batches without ever blocking on a full socket; and sends heartbeats.
+
+How libzmq behaves here (4.3.5; ``src/xpub.cpp``, ``src/session_base.cpp``):
+
+- The socket's one pipe outlives a lost connection, with its subscriptions and what is queued in it, so a router that
+  restarts finds the events of meanwhile. The new router sends its subscriptions anew (seen thanks to XPUB_VERBOSE);
+  those that it does not repeat are forgotten after a grace.
+- XPUB drops what its pipe has no room for, unless XPUB_NODROP makes it refuse with EAGAIN. Then the batch waits here,
+  where the bound on bytes counts it. The queue inside holds at most SNDHWM messages, the newest; one more may be on
+  its way into the kernel. Their sizes are counted against the bound too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import struct
+import time
+from collections import deque
+
+import zmq
+
+from eventstorm._batch import Batcher, Outgoing, Stream
+from eventstorm._emit import EVENT_OVERHEAD_BYTES, NEVER, Emitter
+from eventstorm._interest import NOTHING, Interest
+from eventstorm.settings import SdkSettings
+
+__all__ = ["Publisher"]
+
+_log = logging.getLogger("eventstorm")
+
+# Messages that may wait inside libzmq: few, since what waits there cannot be counted exactly; enough to keep the
+# connection busy while this thread waits for the interpreter's lock.
+_SEND_HIGH_WATER_MARK = 8
+# A router sends its subscriptions right after the handshake, one message each: time for all of them to come in.
+_FIRST_GRACE_S = 0.1
+# After a router's restart its sinks must find it again first; they try ten times a second.
+_RESTART_GRACE_S = 1.0
+# A hostile router could subscribe to ever more; past this, everything is taken as heard.
+_MAX_SUBSCRIPTIONS = 10_000
+_TAKE_BYTES = 512 * 1024
+_RETRY_FIRST_S, _RETRY_LAST_S = 0.001, 0.05
+_LOG_EVERY_S = 60.0
+_LONGEST_WAIT_S = 10.0
+_monitor_event = struct.Struct("=HI")
+
+
+class Publisher:
+    """Publishes what an `Emitter` collects. `run` is the publisher's thread.
+
+    Other threads read the public attributes, and set `flush_requested` and `close_deadline`, then wake the thread.
+    """
+
+    def __init__(
+        self, emitter: Emitter, settings: SdkSettings, source_id: bytes, host: str, service: str, wake_fd: int
+    ) -> None:
+        self._emitter = emitter
+        self._settings = settings
+        self._wake_fd = wake_fd
+        self._batcher = Batcher(source_id, host, service, os.getpid(), settings.batch_bytes, settings.heartbeat_s)
+        self._outbox: deque[Outgoing] = deque()
+        self._inside: deque[int] = deque(maxlen=_SEND_HIGH_WATER_MARK + 1)
+        self._taken = 0
+        self._retry_s = _RETRY_FIRST_S
+        self._tick_at = 0.0
+        self._subscriptions: set[bytes] = set()
+        self._stale: set[bytes] = set()
+        self._settle_at: float | None = None
+        self._logged: dict[str, tuple[float, int]] = {}
+        self.connected = False
+        self.busy = False
+        self.unsent = 0
+        self.flush_requested = False
+        self.close_deadline: float | None = None
+        self._set_room()
+
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The topics that events were sent of, by their index. For reading only."""
+        return self._batcher.streams
+
+    def waiting(self) -> dict[int, int]:
+        """Return how many events wait in front of a full socket, by the index of their topic."""
+        waiting: dict[int, int] = {}
+        for outgoing in list(self._outbox):
+            index = outgoing.stream.topic.index
+            waiting[index] = waiting.get(index, 0) + outgoing.events
+        return waiting
+
+    def run(self) -> None:
+        """Publish until `close_deadline` is set and all is sent, or that time has come."""
+        context = zmq.Context(io_threads=1)
+        socket = context.socket(zmq.XPUB)
+        monitor: zmq.Socket[bytes] | None = None
+        try:
+            self._configure(socket)
+            monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+            if self._settings.endpoint:
+                socket.connect(self._settings.endpoint)
+            else:
+                self._emitter.set_interest(NOTHING)
+            self._loop(socket, monitor)
+        finally:
+            self._account_unsent()
+            # What is queued inside gets the rest of the time to leave.
+            left_s = max(0.0, (self.close_deadline or 0.0) - time.monotonic()) if self.connected else 0.0
+            if monitor is not None:
+                socket.disable_monitor()
+                monitor.close(linger=0)
+            socket.close(linger=int(left_s * 1000))
+            context.term()
+
+    def _configure(self, socket: zmq.Socket[bytes]) -> None:
+        socket.linger = 0
+        socket.sndhwm = _SEND_HIGH_WATER_MARK
+        socket.rcvhwm = _MAX_SUBSCRIPTIONS
+        socket.maxmsgsize = 64 * 1024  # of what the router sends: subscriptions
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+        socket.setsockopt(zmq.IPV6, 1)
+        # Notices a router that vanished without a word, whose connection would otherwise look alive for hours.
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+
+    def _loop(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(monitor, zmq.POLLIN)
+        poller.register(self._wake_fd, zmq.POLLIN)
+        emitter, settings = self._emitter, self._settings
+        first_event_at: float | None = None
+        while True:
+            now_s = time.monotonic()
+            self._read_monitor(monitor, now_s)
+            self._read_subscriptions(socket)
+            self._settle_interest(now_s)
+            closing = self.close_deadline is not None
+            ready = emitter.interest.known and bool(emitter.queue)
+            if ready and first_event_at is None:
+                first_event_at = now_s
+            enough = emitter.added - self._taken >= settings.batch_bytes
+            if first_event_at is not None and (
+                enough or closing or self.flush_requested or now_s >= first_event_at + settings.linger_s
+            ):
+                self._publish(socket, now_s)
+                first_event_at = None
+                self._tick_at = min(self._tick_at, now_s + settings.heartbeat_s)
+            elif self._outbox:
+                self._send(socket)
+                self.busy = bool(self._outbox)
+            if self.flush_requested and not emitter.queue and not self.busy:
+                self.flush_requested = False
+            if now_s >= self._tick_at:
+                self._tick(socket, now_s)
+            if self.close_deadline is not None and (
+                now_s >= self.close_deadline or (emitter.interest.known and not emitter.queue and not self._outbox)
+            ):
+                self._say_goodbye(socket)
+                return
+            self._sleep(poller, now_s, first_event_at)
+
+    # The router
+
+    def _read_monitor(self, monitor: zmq.Socket[bytes], now_s: float) -> None:
+        with contextlib.suppress(zmq.Again):
+            while True:
+                event, _ = _monitor_event.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
+                if event == zmq.EVENT_DISCONNECTED:
+                    self.connected = False
+                    self._stale = set(self._subscriptions)
+                elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    self.connected = True
+                    known = self._emitter.interest.known
+                    self._settle_at = now_s + (_RESTART_GRACE_S if known else _FIRST_GRACE_S)
+
+    def _read_subscriptions(self, socket: zmq.Socket[bytes]) -> None:
+        changed = False
+        with contextlib.suppress(zmq.Again):
+            while True:
+                message = socket.recv(zmq.NOBLOCK)
+                kind, prefix = message[:1], message[1:]
+                if kind == b"\1":
+                    self._stale.discard(prefix)
+                    if len(self._subscriptions) < _MAX_SUBSCRIPTIONS:
+                        self._subscriptions.add(prefix)
+                    else:
+                        self._subscriptions.add(b"")
+                elif kind == b"\0":
+                    self._subscriptions.discard(prefix)
+                    self._stale.discard(prefix)
+                changed = True
+        if not changed:
+            return
+        if self._emitter.interest.known or b"" in self._subscriptions:
+            self._emitter.set_interest(Interest(self._subscriptions))
+
+    def _settle_interest(self, now_s: float) -> None:
+        """Once a router had its time to subscribe: what it did not ask for is not heard."""
+        if self._settle_at is not None and now_s >= self._settle_at:
+            self._settle_at = None
+            self._subscriptions -= self._stale
+            self._stale = set()
+            self._emitter.set_interest(Interest(self._subscriptions))
+
+    # Events
+
+    def _publish(self, socket: zmq.Socket[bytes], now_s: float) -> None:
+        """Take events from the buffer and send them, until it is empty or the socket is full."""
+        queue, emitter = self._emitter.queue, self._emitter
+        emitter.wake_at = NEVER
+        self.busy = True  # before the events leave the queue, for whoever waits until both are done
+        if self._outbox:
+            self._send(socket)
+        while queue and not self._outbox:
+            events, size = [], 0
+            while size < _TAKE_BYTES and queue:
+                event = queue.popleft()
+                events.append(event)
+                size += len(event[2])
+            heard_cost = 0
+            for outgoing in self._batcher.pack(emitter.by_index.__getitem__, events, now_s, int(time.time() * 1000)):
+                self._outbox.append(outgoing)
+                heard_cost += outgoing.cost
+            # Unheard events leave no message that could give their room back.
+            self._taken += self._cost(events) - heard_cost
+            self._send(socket)
+        self.busy = bool(self._outbox)
+
+    @staticmethod
+    def _cost(events: list[tuple[int, float, bytes]]) -> int:
+        return sum(len(event[2]) for event in events) + EVENT_OVERHEAD_BYTES * len(events)
+
+    def _send(self, socket: zmq.Socket[bytes]) -> None:
+        """Send what is in the outbox, as far as the socket takes it."""
+        outbox = self._outbox
+        while outbox:
+            outgoing = outbox[0]
+            if not self._try_send(socket, outgoing):
+                self._retry_s = min(self._retry_s * 2, _RETRY_LAST_S)
+                break
+            outbox.popleft()
+            self._retry_s = _RETRY_FIRST_S
+            outgoing.stream.sent += outgoing.events
+            self._taken += outgoing.cost
+        self._set_room()
+
+    def _try_send(self, socket: zmq.Socket[bytes], outgoing: Outgoing) -> bool:
+        try:
+            socket.send_multipart(outgoing.frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self._inside.append(outgoing.size)
+        return True
+
+    def _set_room(self) -> None:
+        emitter = self._emitter
+        if not emitter.queue and not self._outbox:
+            self._taken = emitter.added  # makes up for additions that threads took from each other
+        emitter.room = self._taken + self._settings.buffer_bytes - sum(self._inside)
+
+    def _tick(self, socket: zmq.Socket[bytes], now_s: float) -> None:
+        """Send the heartbeats that are due, log what was dropped, and see when to do so next."""
+        self._report(now_s)
+        streams = [stream for stream in self._batcher.streams.values() if stream.topic.heard]
+        if not self._outbox:  # else the socket is full, and a heartbeat must not overtake the events that it counts
+            for stream in streams:
+                if now_s >= self._batcher.due_at(stream):
+                    stream.count_drops()
+                    if not self._try_send(socket, self._batcher.heartbeat(stream, now_s, int(time.time() * 1000))):
+                        break
+            self._set_room()
+        # With very many topics, not at each one's own moment: a few rounds in each interval are enough.
+        soonest = min(map(self._batcher.due_at, streams), default=now_s + _LONGEST_WAIT_S)
+        self._tick_at = min(max(soonest, now_s + self._settings.heartbeat_s / 4), now_s + _LONGEST_WAIT_S)
+
+    def _say_goodbye(self, socket: zmq.Socket[bytes]) -> None:
+        now_s, at_ms = time.monotonic(), int(time.time() * 1000)
+        for stream in self._batcher.streams.values():
+            if stream.topic.heard and not self._outbox:
+                stream.count_drops()
+                if not self._try_send(socket, self._batcher.heartbeat(stream, now_s, at_ms, bye=True)):
+                    break
+
+    # Waiting and telling
+
+    def _sleep(self, poller: zmq.Poller, now_s: float, first_event_at: float | None) -> None:
+        """Wait for the router, for enough events, or for the next thing to do."""
+        emitter = self._emitter
+        wake_at = NEVER
+        until = now_s + _LONGEST_WAIT_S
+        if self._outbox:
+            until = now_s + self._retry_s
+        elif first_event_at is not None:
+            until = first_event_at + self._settings.linger_s
+            wake_at = self._taken + self._settings.batch_bytes
+        elif emitter.interest.known:
+            wake_at = self._taken
+        until = min(until, self._tick_at)
+        if self._settle_at is not None:
+            until = min(until, self._settle_at)
+        if self.close_deadline is not None:
+            until = min(until, self.close_deadline)
+        emitter.wake_at = wake_at
+        if emitter.added > wake_at and emitter.queue:
+            return  # came in while nobody would have woken us
+        timeout_s = max(0.0, until - time.monotonic())
+        for ready, _ in poller.poll(math.ceil(timeout_s * 1000)):
+            if ready == self._wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_fd, 4096)
+
+    def _account_unsent(self) -> None:
+        emitter = self._emitter
+        self.unsent = sum(outgoing.events for outgoing in self._outbox) + len(emitter.queue)
+        if self.unsent:
+            where = self._settings.endpoint
+            state = "was too slow" if self.connected else "did not answer"
+            plural = "" if self.unsent == 1 else "s"
+            _log.warning("%d event%s not sent: the router at %s %s in time", self.unsent, plural, where, state)
+
+    def _report(self, now_s: float) -> None:
+        """Log what was dropped: one line a reason and minute."""
+        counts = {reason: counter.value() for reason, counter in list(self._emitter.refused.items())}
+        overflowed = sum(topic.overflowed.value() for topic in list(self._emitter.by_index.values()))
+        counts["buffer_full"] = overflowed
+        counts["fault"] = self._emitter.faults.value()
+        for reason, count in counts.items():
+            logged_at, logged = self._logged.get(reason, (-_LOG_EVERY_S, 0))
+            if count > logged and now_s >= logged_at + _LOG_EVERY_S:
+                self._logged[reason] = now_s, count
+                example = self._emitter.examples.get(reason, "")
+                _log.warning(
+                    "%d events dropped: %s%s", count - logged, reason, f" (the last one: {example})" if example else ""
+                )

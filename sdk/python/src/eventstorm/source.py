@@ -1,0 +1,300 @@
+"""A source: one buffer, one publisher thread, one identity on the wire."""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import contextlib
+import os
+import socket
+import sys
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from bson.objectid import ObjectId
+
+from eventstorm._emit import NEVER, Emit, Emitter
+
+if TYPE_CHECKING:
+    from eventstorm._publish import Publisher
+    from eventstorm.settings import SdkSettings
+
+__all__ = ["Source"]
+
+_sources: weakref.WeakSet[Source] = weakref.WeakSet()
+
+# A forked child cannot use its parent's sockets, nor close them; kept here, so that nothing ever tries to.
+_inherited: list[object] = []
+
+# Until the settings are read, which the publisher's thread does, since it takes milliseconds.
+_FIRST_ROOM = 16 * 2**20
+_FIRST_MAX_EVENT_BYTES = 2**20
+_FIRST_MAX_TOPICS = 10_000
+
+_POLL_S = 0.001
+
+
+class Source:
+    """Emits events under an identity of its own.
+
+    Nothing is opened and no thread is started before the first event. After a fork the child's source is a new one,
+    with a new identity and an empty buffer.
+
+    Args:
+        settings: where to and within which bounds; None reads them from the environment and ``eventstorm.toml`` when
+            the first event is emitted, and falls back to the defaults, with a line in the log, if they are wrong.
+        reserved: permit topics that start with ``eventstorm.``.
+    """
+
+    emit: Emit
+
+    def __init__(self, settings: SdkSettings | None = None, *, reserved: bool = False) -> None:
+        self._settings = settings
+        self._emitter = Emitter(self._start, self._wake, reserved=reserved)
+        self.emit = self._emitter.emit
+        self._fresh()
+        _sources.add(self)
+
+    def _fresh(self) -> None:
+        """Be a new incarnation: in the constructor, in a forked child, after a new configuration."""
+        self._id = b""
+        self._starting = _thread.allocate_lock()
+        self._started = False
+        self._done = False
+        self._publisher: Publisher | None = None
+        self._wake_fds: tuple[int, int] | None = None
+        self._sent_before = 0
+        emitter, settings = self._emitter, self._settings
+        emitter.reset()
+        emitter.max_event_bytes = settings.max_event_bytes if settings else _FIRST_MAX_EVENT_BYTES
+        emitter.max_topics = settings.max_topics if settings else _FIRST_MAX_TOPICS
+        emitter.room = settings.buffer_bytes if settings else _FIRST_ROOM
+
+    @property
+    def id(self) -> bytes:
+        """The 12 bytes that identify this incarnation; made when first needed, and anew in a forked child."""
+        if not self._id:
+            self._id = ObjectId().binary
+        return self._id
+
+    @property
+    def settings(self) -> SdkSettings | None:
+        """The settings; None before they were needed."""
+        return self._settings
+
+    def example(self, reason: str) -> str:
+        """Return what was wrong with the event that was last refused for `reason`, or an empty string."""
+        return self._emitter.examples.get(reason, "")
+
+    def wanted(self, topic: str) -> bool:
+        """Tell whether somebody listens to `topic`, or may: before a router has answered, events are held."""
+        return self._emitter.wanted(topic)
+
+    def configure(self, settings: SdkSettings) -> None:
+        """Use other settings, as a new incarnation; what is in the buffer is sent before, within the old time-out."""
+        self.close()
+        self._settings = settings
+        self._fresh()
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything emitted so far is with ZeroMQ, at most so many seconds; tell whether it is.
+
+        None stands for the setting ``flush_timeout_s``.
+        """
+        if not self._started:
+            return True
+        deadline = time.monotonic() + self._timeout_s(timeout_s)
+        while True:
+            publisher = self._publisher
+            if publisher is not None:
+                publisher.flush_requested = True
+                self._wake()
+            # In this order: the publisher says that it is busy before it takes an event from the queue.
+            if not self._emitter.queue and publisher is not None and not publisher.busy:
+                return True
+            if self._done or time.monotonic() >= deadline:
+                return False
+            # Polling, since locks of the standard library may be those of gevent, whose threads these are not.
+            time.sleep(_POLL_S)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Send what is in the buffer, at most for so many seconds, and stop. Later events are refused as ``closed``.
+
+        None stands for the setting ``flush_timeout_s``. A second call does nothing.
+        """
+        emitter = self._emitter
+        if emitter.closed:
+            return
+        emitter.closed = True
+        topics = list(emitter.topics)
+        for name in topics:
+            emitter.topics.pop(name, None)
+        if not self._started:
+            return
+        timeout_s = self._timeout_s(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        # A little longer than the publisher itself waits, for it to close its socket.
+        while not self._done and time.monotonic() < deadline + 0.5:
+            if self._publisher is not None and self._publisher.close_deadline is None:
+                self._publisher.close_deadline = deadline
+                self._wake()
+            time.sleep(_POLL_S)
+
+    def stats(self) -> dict[str, Any]:
+        """Return what became of the events so far: see `eventstorm.stats`."""
+        emitter, publisher = self._emitter, self._publisher
+        streams = dict(publisher.streams) if publisher else {}
+        waiting: dict[int, int] = {}
+        for index, _, _ in list(emitter.queue):
+            waiting[index] = waiting.get(index, 0) + 1
+        for index, events in publisher.waiting().items() if publisher else ():
+            waiting[index] = waiting.get(index, 0) + events
+        over = emitter.closed and (self._done or not self._started)
+        topics: dict[str, dict[str, int]] = {}
+        for index, topic in list(emitter.by_index.items()):
+            sent = streams[index].sent if index in streams else 0
+            left = waiting.get(index, 0)
+            overflowed = topic.overflowed.value()
+            each = topics.setdefault(topic.name, dict.fromkeys(_TOPIC_FIGURES, 0))
+            each["emitted"] += sent + left + overflowed
+            each["sent"] += sent
+            each["buffered"] += 0 if over else left
+            each["buffer_full"] += overflowed
+            each["unsent"] += left if over else 0
+            each["unheard"] += topic.unheard.value()
+        total = {name: sum(each[name] for each in topics.values()) for name in _TOPIC_FIGURES}
+        dropped = {reason: counter.value() for reason, counter in list(emitter.refused.items())}
+        dropped |= {"buffer_full": total["buffer_full"], "unsent": total["unsent"], "fault": emitter.faults.value()}
+        return {
+            "source_id": self.id.hex(),
+            "connected": publisher is not None and publisher.connected,
+            "emitted": total["emitted"],
+            "sent": total["sent"],
+            "unheard": total["unheard"],
+            "dropped": {reason: count for reason, count in sorted(dropped.items()) if count},
+            "buffered": total["buffered"],
+            "buffered_bytes": sum(len(data) for _, _, data in list(emitter.queue)),
+            "topics": topics,
+        }
+
+    def _timeout_s(self, timeout_s: float | None) -> float:
+        if timeout_s is not None:
+            return timeout_s
+        return self._settings.flush_timeout_s if self._settings else 1.0
+
+    # The thread
+
+    def _start(self) -> None:
+        """Start the publisher unless it runs. Called by `emit`, so without waiting for anybody."""
+        if self._started or not self._starting.acquire(False):
+            return
+        try:
+            if not self._started:
+                self._wake_fds = _pipe()
+                # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
+                _native_start_new_thread()(self._run, (self._wake_fds,))
+                self._started = True
+                atexit.register(self.close)
+                _at_exit_of_multiprocessing(self.close)
+        finally:
+            self._starting.release()
+
+    def _run(self, wake_fds: tuple[int, int]) -> None:
+        # Imported here, in the background, since it takes longer than a first event may.
+        import logging
+
+        log = logging.getLogger("eventstorm")
+        try:
+            from eventstorm._publish import Publisher
+            from eventstorm.settings import SdkSettings, load
+
+            if self._settings is None:
+                try:
+                    self._settings = load(SdkSettings, "sdk", {})
+                except Exception as error:  # the application goes on, whatever its operator wrote
+                    log.error("the defaults are used, since a setting is wrong: %s", error)
+                    self._settings = SdkSettings()
+            settings, emitter = self._settings, self._emitter
+            emitter.max_event_bytes = settings.max_event_bytes
+            emitter.max_topics = settings.max_topics
+            host = settings.host or socket.gethostname()
+            service = settings.service or _program_name()
+            self._publisher = Publisher(emitter, settings, self.id, _clean(host), _clean(service), wake_fds[0])
+            self._publisher.run()
+        except Exception:
+            self._emitter.faults.add()
+            log.exception("the publisher failed; no more events are sent")
+        finally:
+            self._emitter.wake_at = NEVER
+            self._done = True
+
+    def _wake(self) -> None:
+        self._emitter.wake_at = NEVER
+        fds = self._wake_fds
+        if fds is not None:
+            with contextlib.suppress(OSError):  # full: it wakes anyway
+                os.write(fds[1], b"\0")
+
+    def _after_fork(self) -> None:
+        _inherited.append(self._publisher)
+        fds = self._wake_fds
+        self._fresh()
+        if fds is not None:
+            # The parent's pipe: this child's writes to it would wake the parent.
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+
+
+_TOPIC_FIGURES = ("emitted", "sent", "buffered", "buffer_full", "unsent", "unheard")
+
+
+def _after_fork() -> None:
+    for source in list(_sources):
+        source._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _pipe() -> tuple[int, int]:
+    """Make the pipe that wakes the publisher.
+
+    It is never closed, but in a forked child, where no other thread runs: a thread of the application might be about
+    to write to it, and its number could by then be that of another file.
+    """
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    return read, write
+
+
+def _native_start_new_thread() -> Any:
+    """Return what starts a thread of the operating system, also where gevent or eventlet replaced that."""
+    if "gevent.monkey" in sys.modules:
+        return sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")
+    if "eventlet.patcher" in sys.modules:
+        return sys.modules["eventlet.patcher"].original("_thread").start_new_thread
+    return _thread.start_new_thread
+
+
+def _at_exit_of_multiprocessing(close: Any) -> None:
+    """Close also at the end of a child of `multiprocessing`, which leaves without running `atexit`'s functions."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, close, exitpriority=0)
+
+
+def _program_name() -> str:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    return os.path.basename(sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-c") else sys.executable) or "python"
+
+
+def _clean(name: str) -> str:
+    """Make a name fit for the wire's header, whatever the system calls itself."""
+    return name.encode("utf-8", "replace").replace(b"\0", b"").decode()[:200]
