@@ -18,8 +18,8 @@ DISTRIBUTIONS = ["sdk/python", "router", "integrations", "sinks"]
 CODE = [*DISTRIBUTIONS, "tests", "noxfile.py", "scripts"]
 DEFAULT_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-# Never dependencies: what the benchmarks compare with.
-PEERS = ["fluent-logger", "opentelemetry-sdk", "pyarrow", "sentry-sdk", "structlog"]
+# Never dependencies: what the benchmarks compare with, and playwright for the page.
+PEERS = ["fluent-logger", "opentelemetry-sdk", "playwright", "pyarrow", "sentry-sdk", "structlog"]
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"

@@ -1,4 +1,4 @@
-"""Look into the four built wheels: everything that belongs there is, and nothing else. Usage: check_wheels.py FOLDER."""
+"""Look into the four built wheels: what belongs there is there, and nothing else. Usage: check_wheels.py FOLDER."""
 
 from __future__ import annotations
 

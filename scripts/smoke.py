@@ -16,10 +16,13 @@ import sysconfig
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "eventstorm")
 DEADLINE_S = 30.0
+T = TypeVar("T")
 
 
 def main() -> int:
@@ -69,7 +72,13 @@ def _free_port() -> int:
 
 def _run(environment: dict[str, str], folder: str, *arguments: str) -> str:
     done = subprocess.run(
-        [COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
     )
     assert done.returncode == 0, f"{arguments}: exit code {done.returncode}: {done.stderr}"
     return done.stdout
@@ -79,7 +88,7 @@ def _is_one(answer: str) -> bool:
     return "1" in json.dumps(json.loads(answer))  # whatever shape the rows have, the count is their only number
 
 
-def _until(probe):  # type: ignore[no-untyped-def]  # a script without dependencies, typing_extensions among them
+def _until(probe: Callable[[], T]) -> T:
     """Return `probe()` once it is true; it may raise until then."""
     deadline = time.monotonic() + DEADLINE_S
     while True:

@@ -1,7 +1,7 @@
 """Run the benchmarks: ``nox -s bench``, or ``python tests/bench [--quick] [--json FILE] [NAME…]``.
 
-Each ``bench_*.py`` beside this file that has ``run(quick)`` is one; NAME is what follows ``bench_``. The exit code is 1 if a
-target is missed.
+Each ``bench_*.py`` beside this file that has ``run(quick)`` is one; NAME is what follows ``bench_``. The exit code is 1
+if a target is missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     """Run what was asked for, print the table, and return the exit code."""
-    names = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py") if "def run(" in path.read_text())
+    names = sorted(
+        path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py") if "def run(" in path.read_text()
+    )
     parser = argparse.ArgumentParser(prog="tests/bench", description="Measure; ratios are taken in one run.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(names)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="short and rough: shows that it works, not how fast it is")

@@ -42,7 +42,9 @@ def run(quick: bool) -> list[Result]:
     p99 = quantiles(each, n=100)[98]
 
     def against_bson(name: str, what: str, at_most: float) -> Result:
-        return Result(what, cost[name] / bson, "x", at_most=at_most, detail=f"{cost[name]:.0f} ns against {bson:.0f} ns")
+        return Result(
+            what, cost[name] / bson, "x", at_most=at_most, detail=f"{cost[name]:.0f} ns against {bson:.0f} ns"
+        )
 
     return [
         against_bson("mapping", "`emit(topic, mapping)`, 7 fields, heard / `bson.encode`", 1.6),

@@ -10,6 +10,7 @@ from statistics import median
 
 import bson
 import zmq
+
 from eventstorm.wire import Header, encode_event, encode_message
 from harness import COMMAND, FIELDS, TOPIC, Result, free_port, process, until
 

@@ -8,8 +8,9 @@ import time
 from statistics import median
 
 import psutil
-from harness import COMMAND, Result, free_port, process
 from playwright.sync_api import Browser, sync_playwright
+
+from harness import COMMAND, Result, free_port, process
 
 
 def run(quick: bool) -> list[Result]:

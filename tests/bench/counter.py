@@ -1,7 +1,8 @@
 """A counting sink. Usage: counter.py ENDPOINT one|batch SECONDS.
 
-Connects to a router's egress, subscribes to the bench's topic, and counts events until none came for SECONDS. Prints `ready`
-to standard error, at the end one line of JSON: how many events, in how many seconds from the first to the last message.
+Connects to a router's egress, subscribes to the bench's topic, and counts events until none came for SECONDS. Prints
+`ready` to standard error, at the end one line of JSON: how many events, in how many seconds from the first to the last
+message.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import time
 
 import zmq
+
 from eventstorm.wire import decode_message
 from harness import TOPIC
 
@@ -18,7 +20,7 @@ from harness import TOPIC
 def main() -> None:
     """Count."""
     batches = sys.argv[2] == "batch"
-    socket = zmq.Context.instance().socket(zmq.SUB)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     socket.rcvhwm = 0
     socket.connect(sys.argv[1])
     socket.subscribe(TOPIC.encode() + b"\0")

@@ -1,7 +1,7 @@
 """A process that emits. Usage: emitter.py ENDPOINT EVENTS RATE; RATE 0 is as fast as it goes.
 
-Each event carries when it was emitted, as `t`, nanoseconds since 1970. Waits until the topic is heard, and prints how many
-events were accepted, as one line of JSON.
+Each event carries when it was emitted, as `t`, nanoseconds since 1970. Waits until the topic is heard, and prints how
+many events were accepted, as one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> None:
     endpoint, count, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     eventstorm.configure(endpoint=endpoint, service="bench")
     eventstorm.emit("bench.hello")
-    # The subscriptions are known once an unheard topic is: until then every topic counts as wanted.
+    # Until the subscriptions are known every topic counts as wanted; then this one no longer does.
     until(lambda: eventstorm.wanted(TOPIC) and not eventstorm.wanted("bench.unheard"), 30)
     emit, accepted = eventstorm.emit, 0
     start = time.perf_counter()

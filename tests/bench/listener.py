@@ -13,7 +13,7 @@ import zmq
 
 def main() -> None:
     """Receive, and throw away."""
-    socket = zmq.Context.instance().socket(zmq.SUB)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     socket.rcvhwm = 0
     socket.bind(sys.argv[1])
     socket.subscribe(sys.argv[2] if len(sys.argv) > 2 else "nobody.emits.this\0")

@@ -6,8 +6,9 @@ import json
 import sys
 import time
 
-import eventstorm
 import psutil
+
+import eventstorm
 from harness import FIELDS, TOPIC
 
 

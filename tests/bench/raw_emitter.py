@@ -7,12 +7,13 @@ import time
 
 import bson
 import zmq
+
 from harness import FIELDS, TOPIC
 
 
 def main() -> None:
     """Encode and send, waiting where the socket's queue is full: nothing is lost here."""
-    socket = zmq.Context.instance().socket(zmq.XPUB)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
     socket.xpub_nodrop = True
     socket.connect(sys.argv[1])
     socket.recv()  # the subscription

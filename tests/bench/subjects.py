@@ -64,8 +64,8 @@ def logging_queue() -> Iterator[Subject]:
     logger = logging.getLogger("bench")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.addHandler(logging.handlers.QueueHandler(waiting))  # type: ignore[arg-type]  # only put_nowait is used
-    listener = logging.handlers.QueueListener(waiting, logging.NullHandler())  # type: ignore[arg-type]  # and get
+    logger.addHandler(logging.handlers.QueueHandler(waiting))
+    listener = logging.handlers.QueueListener(waiting, logging.NullHandler())
     listener.start()
     yield Subject(lambda: logger.info(TOPIC, extra={"fields": FIELDS}), _emptied(waiting))
     listener.stop()
