@@ -113,7 +113,7 @@ class Reader(Protocol):
         """Aggregate a numeric field over steps of time.
 
         Args:
-            topic: which events.
+            topic: which events; empty for those of all topics.
             field: a dotted path into `data`: ``system.cpu.utilization``; None only with ``count``.
             aggregate: ``count``, ``sum``, ``avg``, ``min``, ``max``, ``p50``, ``p95``, ``p99``.
             start_s: from, in seconds since 1970, a multiple of `step_s`.
