@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Sequence
 
 import duckdb
 
 from eventstorm.errors import StartError
-from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
-from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import StoreUnavailable, TopicSummary
+from eventstorm_sinks.batch import Batch, Book, StreamKey
+from eventstorm_sinks.settings import SinkSettings, parse_duration, parse_size
+from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.duckdb._database import Database, resolve_path
-from eventstorm_sinks.stores.duckdb._reader import read_events, topic_summaries
-from eventstorm_sinks.stores.duckdb._writer import load_books, load_marks, write_books, write_events, write_marks
+from eventstorm_sinks.stores.duckdb._reader import DuckdbReader, open_read_only
+from eventstorm_sinks.stores.duckdb._retention import checkpoint, remove_beyond_size, remove_older
+from eventstorm_sinks.stores.duckdb._writer import load_marks, write_books, write_events, write_marks
 
-__all__ = ["DuckdbStore"]
+__all__ = ["DuckdbReader", "DuckdbStore", "open_read_only"]
 
 logger = logging.getLogger("eventstorm.duckdb")
 
@@ -31,7 +33,7 @@ _UNAVAILABLE = (
 )
 
 
-class DuckdbStore:
+class DuckdbStore(DuckdbReader):
     """Events in a table of a DuckDB file, for SQL. A `Store` and a `Reader`.
 
     The location is a path; the empty one is ``eventstorm/events.duckdb`` in the user's data folder.
@@ -47,8 +49,7 @@ class DuckdbStore:
         Raises:
             StartError: it cannot be opened; the message tells why and what to do.
         """
-        self._settings = settings
-        self._database = Database(resolve_path(location), settings.sql_memory)
+        super().__init__(Database(resolve_path(location), settings.sql_memory), settings)
         with self._database.reader() as connection:
             self._marks = load_marks(connection)
         self._writer: duckdb.DuckDBPyConnection | None = self._database.cursor()
@@ -58,55 +59,54 @@ class DuckdbStore:
 
         What is there already is known by a mark for each stream, which goes when its books do.
         """
-        try:
-            connection = self._connection()
-            with _transaction(connection):
-                moved = write_events(connection, batches, self._marks)
-                gone = set(forget)
-                write_marks(connection, moved, gone - moved.keys())
-                write_books(connection, books, gone)
-        except _UNAVAILABLE as error:
-            self._writer = None
-            raise StoreUnavailable(f"{self._database.path}: {str(error).splitlines()[0]}") from error
-        except StartError as error:
-            raise StoreUnavailable(str(error)) from error
+        gone = set(forget)
+        with self._guarded() as connection, _transaction(connection):
+            moved = write_events(connection, batches, self._marks)
+            write_marks(connection, moved, gone - moved.keys())
+            write_books(connection, books, gone)
         for key in gone - moved.keys():
             self._marks.pop(key, None)
         self._marks.update(moved)
 
-    def books(self) -> list[Book]:
-        """Return the books last written."""
-        with self._database.reader() as connection:
-            return load_books(connection)
-
-    def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
-    ) -> Iterator[StoredEvent]:
-        """Yield events in the order of time, then identity; see `Store.read`."""
-        with self._database.reader() as connection:
-            yield from read_events(connection, topics, start_ms, stop_ms)
-
     def maintain(self) -> None:
-        """Nothing yet."""
+        """Remove events beyond what ``keep`` and ``keep_size`` allow. Books stay: what was stored, was stored."""
+        keep_s = parse_duration(self._settings.keep, "sink.keep")
+        keep_bytes = parse_size(self._settings.keep_size, "sink.keep_size")
+        removed = 0
+        with self._guarded() as connection:
+            if keep_s is not None:
+                removed += remove_older(connection, int((time.time() - keep_s) * 1000))
+            if keep_bytes is not None:
+                removed += remove_beyond_size(connection, keep_bytes, self._database.log_bytes())
+            if removed:
+                checkpoint(connection)
+        if removed:
+            logger.info("%s: removed %d events by age or size", self._database.path, removed)
 
     def close(self) -> None:
         """Write everything into the file itself, and close it. A second call does nothing."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        self._database.close()
+        super().close()
 
-    def topics(self) -> list[TopicSummary]:
-        """Return what topics there are, by name."""
-        with self._database.reader() as connection:
-            return topic_summaries(connection)
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield the writing thread's connection, and tell what passes from what does not.
 
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        """Return the writing thread's connection; after an error, make sure that the database still works."""
-        if self._writer is None:
-            self._database.restore()
-            self._writer = self._database.cursor()
-        return self._writer
+        Raises:
+            StoreUnavailable: the disk is full or the like; the next call makes sure that the database works.
+        """
+        try:
+            if self._writer is None:
+                self._database.restore()
+                self._writer = self._database.cursor()
+            yield self._writer
+        except _UNAVAILABLE as error:
+            self._writer = None
+            raise StoreUnavailable(f"{self._database.path}: {str(error).splitlines()[0]}") from error
+        except StartError as error:
+            raise StoreUnavailable(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -72,6 +72,7 @@ class Database:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
+        self._closed = False
         self._changed = threading.Condition()
         self._readers: set[duckdb.DuckDBPyConnection] = set()
         self._root: duckdb.DuckDBPyConnection | None = self._open()
@@ -111,17 +112,28 @@ class Database:
 
         Raises:
             StartError: it cannot be opened now; further calls try again.
+            EventstormError: it is closed for good.
         """
-        root = self._root
-        if root is not None:
-            with contextlib.suppress(duckdb.Error), root.cursor() as probe:
+        if self._closed:
+            raise EventstormError(f"{self.path} is closed")
+        if self._root is not None:
+            with contextlib.suppress(duckdb.Error), self._root.cursor() as probe:
                 probe.execute("SELECT count(*) FROM streams").fetchall()
                 return
-        self.close()
+        self._shut()
         self._root = self._open()
 
+    def log_bytes(self) -> int:
+        """Return the size of the write-ahead log."""
+        log_path = Path(f"{self.path}.wal")
+        return log_path.stat().st_size if log_path.exists() else 0
+
     def close(self) -> None:
-        """End the queries that still run, and close the file. A second call does nothing."""
+        """End the queries that still run, write the log into the file, and close it. A second call does nothing."""
+        self._closed = True
+        self._shut()
+
+    def _shut(self) -> None:
         with self._changed:
             root, self._root = self._root, None
             while self._readers:
@@ -133,11 +145,10 @@ class Database:
             root.close()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        log_path = Path(f"{self.path}.wal")
         try:
             if not self._read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            left_bytes = log_path.stat().st_size if log_path.exists() else 0
+            left_bytes = self.log_bytes()
             root = duckdb.connect(str(self.path), read_only=self._read_only, config=self._config)
         except (OSError, duckdb.Error) as error:
             raise StartError(_explain(self.path, error)) from error

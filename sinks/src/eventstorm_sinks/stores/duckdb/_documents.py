@@ -23,9 +23,13 @@ __all__ = ["decode_document", "encode_documents"]
 class _Bytes(TypeDecoder):
     """Keeps binary values of subtype 0 from being `bytes`, which msgspec would take for text in base 64."""
 
-    bson_type = bytes
+    @property
+    def bson_type(self) -> type[bytes]:
+        """The type that `transform_bson` is called for."""
+        return bytes
 
     def transform_bson(self, value: bytes) -> _Blob:
+        """Wrap a value."""
         return _Blob(value)
 
 

@@ -12,15 +12,15 @@ import duckdb
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
 from eventstorm_sinks.stores.duckdb._documents import encode_documents
 
-__all__ = ["load_books", "load_marks", "write_books", "write_events", "write_marks"]
+__all__ = ["MAX_TS_MS", "MIN_TS_MS", "load_books", "load_marks", "write_books", "write_events", "write_marks"]
 
 # What one statement inserts: enough that its fixed cost does not count, little enough to be held several times over.
 _MAX_ROWS = 5_000
 _MAX_BYTES = 4 * 2**20
 
 # TIMESTAMPTZ holds microseconds in 64 bits, a little less at both ends.
-_MIN_TS_MS = -(2**63) // 1000 + 2**20
-_MAX_TS_MS = (2**63) // 1000 - 2**20
+MIN_TS_MS = -(2**63) // 1000 + 2**20
+MAX_TS_MS = (2**63) // 1000 - 2**20
 
 _INSERT_EVENTS = """
 INSERT INTO events
@@ -87,7 +87,7 @@ def _split(batches: Iterable[Batch], marks: dict[StreamKey, int], moved: dict[St
             if len(rows.seqs) >= _MAX_ROWS or size >= _MAX_BYTES:
                 yield rows
                 rows, size = _Rows([origin]), 0
-            if not _MIN_TS_MS <= event.ts_ms <= _MAX_TS_MS:
+            if not MIN_TS_MS <= event.ts_ms <= MAX_TS_MS:
                 raise ValueError(f"ts of {event.ts_ms} ms is more than a TIMESTAMPTZ holds")
             mark = event.seq + 1
             size += len(event.data)
