@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "eventstorm")
 TOPIC = "http.hit"
 # Seven fields as a web application has them: text, numbers and a nested document.
@@ -156,14 +157,14 @@ def _serve(
             connection.send(answer)
 
 
-def alternate(workers: dict[str, Worker], rounds: int, calls: int) -> dict[str, list[float]]:
+def alternate(workers: dict[str, Worker], rounds: int, sample: Callable[[Worker], T]) -> dict[str, list[T]]:
     """Sample the workers in turn, one at a time, starting with another one each round."""
     names = list(workers)
-    samples: dict[str, list[float]] = {name: [] for name in names}
+    samples: dict[str, list[T]] = {name: [] for name in names}
     for index in range(rounds):
         shift = index % len(names)
         for name in names[shift:] + names[:shift]:
-            samples[name].append(workers[name].sample(calls))
+            samples[name].append(sample(workers[name]))
     return samples
 
 

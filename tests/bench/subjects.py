@@ -49,7 +49,7 @@ def _quiet() -> bool:
 @contextmanager
 def fluent() -> Iterator[Subject]:
     """fluent-logger's asyncsender, to a server that reads and forgets."""
-    from fluent import asyncsender
+    from fluent import asyncsender  # type: ignore[import-untyped]
 
     with _forgetting_server() as port:
         sender = asyncsender.FluentSender("bench", host="127.0.0.1", port=port, queue_maxsize=1_000_000)
