@@ -15,14 +15,24 @@ from typing import NamedTuple
 from eventstorm.wire import Message
 from eventstorm_sinks.batch import Book, Source, StreamKey
 
-__all__ = ["MAX_GAP", "Ledger", "Observation", "StreamAccount", "blame", "remainder_key"]
+__all__ = [
+    "MAX_GAP",
+    "OTHER_TOPICS",
+    "REMAINDER_TID",
+    "Ledger",
+    "Observation",
+    "StreamAccount",
+    "blame",
+    "remainder_key",
+]
 
 MAX_GAP = 2**40
 """The most events that one gap may span. No source loses a million million events between two messages, but a forged
 number can say so, and would fill every total."""
 
-REMAINDER_TID = -1
-"""The topic number of accounts that sum up streams that are not kept one by one any more; real ones start at 0."""
+REMAINDER_TID = 2**31 - 1
+"""The topic number of accounts that sum up streams that are not kept one by one any more. The largest there is: no
+source gets that far, and a message that says so is not believed."""
 
 OTHER_TOPICS = "*"
 """Stands for the topic where there are too many topics to keep apart. Not a valid topic, so it is nobody's."""
@@ -50,7 +60,7 @@ class StreamAccount:
     topic: str
     source: Source
     tid: int
-    """-1: the sum of streams of the topic that are not kept one by one any more."""
+    """`REMAINDER_TID`: the sum of streams of the topic that are not kept one by one any more."""
     first_seq: int
     next_seq: int
     received: int
@@ -149,6 +159,8 @@ class Ledger:
         """Enter a message. Raises nothing, whatever the numbers in it."""
         header = message.header
         key = StreamKey(header.source_id, header.tid)
+        if header.tid == REMAINDER_TID:
+            return Observation(0, 0, 0, 0, False, f"topic number {header.tid} is reserved")
         with self._lock:
             account = self._open.pop(key, None) or self._closed.pop(key, None)
             if account is None:

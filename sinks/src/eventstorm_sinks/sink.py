@@ -52,7 +52,7 @@ class LedgerRow:
     topic: str
     source: Source
     tid: int
-    """The topic's number in the source; -1 for the sum of streams that are not kept one by one any more."""
+    """The topic's number in the source; `ledger.REMAINDER_TID`: the sum of streams not kept one by one any more."""
     received: int
     duplicates: int
     lost_source: int

@@ -124,4 +124,4 @@ def write_durably(file: BinaryIO, data: bytes) -> None:
 
 def append_to(path: Path) -> BinaryIO:
     """Open a file for unbuffered appending."""
-    return open(path, "ab", buffering=0)  # noqa: SIM115  # whoever asked closes it
+    return open(path, "ab", buffering=0)
