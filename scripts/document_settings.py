@@ -31,7 +31,7 @@ def main() -> int:
 def tables() -> str:
     """Return a heading and a table for each part's settings, the SDK's first."""
     parts = sorted(entry_points(group="eventstorm.settings"), key=lambda entry: (entry.name != "sdk", entry.name))
-    return "\n".join(_table(entry.name, entry.load()) for entry in parts)
+    return "\n".join([*(_table(entry.name, entry.load()) for entry in parts), _defaults_of_up()])
 
 
 def _table(section: str, cls: type[Any]) -> str:
@@ -41,6 +41,16 @@ def _table(section: str, cls: type[Any]) -> str:
         text = each.metadata["help"].replace("|", "\\|")
         lines.append(f"| `{each.name}` | `{prefix}{each.name.upper()}` | `{_toml(each.default)}` | {text} |")
     return "\n".join([*lines, ""])
+
+
+def _defaults_of_up() -> str:
+    from eventstorm_sinks.commands.up import UpSettings
+    from eventstorm_sinks.settings import SinkSettings
+
+    usual = {each.name: each.default for each in fields(SinkSettings)}
+    others = [each for each in fields(UpSettings) if each.default != usual[each.name]]
+    written = ", ".join(f"`{each.name} = {_toml(each.default)}`" for each in others)
+    return f"`eventstorm up` reads `[sink]` too, with other defaults: {written}.\n"
 
 
 def _toml(value: object) -> str:

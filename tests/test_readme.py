@@ -192,19 +192,7 @@ def test_the_first_command_installs_and_starts_everything(tmp_path: Path) -> Non
     (first,) = [block for block in README if block.mark == "first"]
     assert len(first.text.splitlines()) == 1
     checkout = tmp_path / "checkout"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-    if listed.returncode == 0:
-        for name in listed.stdout.decode().strip("\0").split("\0"):
-            if (ROOT / name).is_file():
-                (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, checkout / name)
-    else:  # an unpacked archive
-        shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*"))
+    _copy_checkout(checkout)
     place = Place.free(tmp_path)
 
     with started(first.text, place, checkout) as (running, log):
@@ -214,6 +202,18 @@ def test_the_first_command_installs_and_starts_everything(tmp_path: Path) -> Non
         wait_until(lambda: _stored_orders(place, checkout) == 1, running, log)
         interrupt(running, log)
     assert _stored_orders(place, checkout) == 1, "and still there when it has stopped"
+
+
+def _copy_checkout(to: Path) -> None:
+    if not (ROOT / ".git").exists():  # an unpacked archive
+        shutil.copytree(ROOT, to, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        return
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
 
 
 def _stored_orders(place: Place, checkout: Path) -> int:
