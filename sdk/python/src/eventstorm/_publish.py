@@ -62,7 +62,7 @@ class Publisher:
         self._emitter = emitter
         self._settings = settings
         self._wake_fd = wake_fd
-        self._batcher = Batcher(source_id, host, service, os.getpid(), settings.batch_bytes, settings.heartbeat_s)
+        self._batcher = Batcher(source_id, host, service, os.getpid(), settings.heartbeat_s)
         self._outbox: deque[Outgoing] = deque()
         self._inside: deque[int] = deque(maxlen=_SEND_HIGH_WATER_MARK + 1)
         self._taken = 0
@@ -219,13 +219,18 @@ class Publisher:
         if self._outbox:
             self._send(socket)
         while queue and not self._outbox:
-            events, size = [], 0
-            while size < _TAKE_BYTES and queue:
-                event = queue.popleft()
-                events.append(event)
-                size += len(event[2])
+            # About so many bytes at a time, by the average, so that a full buffer is not in memory twice.
+            waiting = emitter.added - self._taken
+            average = max(1, waiting // len(queue))
+            # Each send gives the interpreter's lock away, for 5 ms if the application computes. So, with more waiting than
+            # a batch or two, larger batches are what catches up.
+            batch_bytes = self._settings.batch_bytes if waiting < _TAKE_BYTES else _TAKE_BYTES
+            take = queue.popleft
+            events = [take() for _ in range(min(len(queue), max(1, _TAKE_BYTES // average)))]
             heard_cost = 0
-            for outgoing in self._batcher.pack(emitter.by_index.__getitem__, events, now_s, int(time.time() * 1000)):
+            for outgoing in self._batcher.pack(
+                emitter.by_index.__getitem__, events, batch_bytes, now_s, int(time.time() * 1000)
+            ):
                 self._outbox.append(outgoing)
                 heard_cost += outgoing.cost
             # Unheard events leave no message that could give their room back.
@@ -235,7 +240,7 @@ class Publisher:
 
     @staticmethod
     def _cost(events: list[tuple[int, float, bytes]]) -> int:
-        return sum(len(event[2]) for event in events) + EVENT_OVERHEAD_BYTES * len(events)
+        return sum([len(event[2]) for event in events]) + EVENT_OVERHEAD_BYTES * len(events)
 
     def _send(self, socket: zmq.Socket[bytes]) -> None:
         """Send what is in the outbox, as far as the socket takes it."""

@@ -6,7 +6,6 @@ import _thread
 import atexit
 import contextlib
 import os
-import socket
 import sys
 import time
 import weakref
@@ -218,7 +217,7 @@ class Source:
             settings, emitter = self._settings, self._emitter
             emitter.max_event_bytes = settings.max_event_bytes
             emitter.max_topics = settings.max_topics
-            host = settings.host or socket.gethostname()
+            host = settings.host or os.uname().nodename
             service = settings.service or _program_name()
             self._publisher = Publisher(emitter, settings, self.id, _clean(host), _clean(service), wake_fds[0])
             self._publisher.run()

@@ -31,6 +31,7 @@ __all__ = [
     "encode_event",
     "encode_message",
     "event_id",
+    "start_event",
 ]
 
 VERSION = 1
@@ -105,7 +106,12 @@ def event_id(source_id: bytes, tid: int, seq: int) -> bytes:
 
 def encode_event(ts_ms: int, data: bytes) -> bytes:
     """Wrap an encoded document into the event that a payload holds."""
-    return _envelope.pack(len(data) + ENVELOPE_BYTES, _TS, ts_ms, _DATA) + data + b"\0"
+    return start_event(len(data), ts_ms) + data + b"\0"
+
+
+def start_event(data_bytes: int, ts_ms: int) -> bytes:
+    """Return what goes before the `data_bytes` of an encoded document; one NUL byte goes after it."""
+    return _envelope.pack(data_bytes + ENVELOPE_BYTES, _TS, ts_ms, _DATA)
 
 
 def encode_message(topic: str, header: Header, payload: bytes) -> list[bytes]:
