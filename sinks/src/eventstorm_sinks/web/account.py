@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -62,6 +63,13 @@ def _losses(row: LedgerRow) -> Iterator[Loss]:
             yield Loss(row.topic, source, "refused", each.store, each.refused)
 
 
+def _by_reason(row: LedgerRow) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for loss in _losses(row):
+        counted[loss.reason] += loss.events
+    return dict(counted)
+
+
 def source_name(source: Source) -> str:
     """Return a source for people: ``service@host:pid``; of a sum of several sources, ``(other)``."""
     return f"{source.service}@{source.host}:{source.pid}" if source.host or source.service else "(other)"
@@ -84,6 +92,7 @@ def ledger_document(snapshot: SinkSnapshot) -> dict[str, Any]:
                 "last_seen_s": row.last_seen_s,
                 "closed": row.closed,
                 "stores": row.stores,
+                "lost": _by_reason(row),
             }
             for row in snapshot.rows
         ],

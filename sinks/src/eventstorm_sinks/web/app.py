@@ -62,7 +62,7 @@ def make_app(sink: ServedSink, settings: SinkSettings, live: Live, bound_host: s
             Route("/api/ledger", api.ledger),
             Route("/healthz", api.health),
             Route("/metrics", api.metrics),
-            WebSocketRoute("/feed", feed),
+            WebSocketRoute("/feed", feed.serve),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, bound_host=bound_host)],

@@ -71,7 +71,7 @@ class Feed:
         finally:
             self._maker.shutdown(wait=False, cancel_futures=True)
 
-    async def __call__(self, websocket: WebSocket) -> None:
+    async def serve(self, websocket: WebSocket) -> None:
         """Serve one client until it leaves."""
         await websocket.accept()
         if self.clients >= MAX_CLIENTS:

@@ -21,7 +21,7 @@ export class Chart {
     this.legend = make("ul", "legend");
     this.extra = make("div");
     const header = make("header", "", null, make("h2", "", panel.title), this.now);
-    this.element = make("article", panel.id === "events" ? "card wide" : "card", null, header, this.plotBox, this.legend, this.extra);
+    this.element = make("article", panel.id === "events" ? "card chart wide" : "card chart", null, header, this.plotBox, this.legend, this.extra);
     this.element.id = `panel-${panel.id}`;
     this.empty = hint(...(HINTS[panel.id] ?? HINTS.default));
     this.plotBox.append(this.empty);
@@ -138,7 +138,8 @@ export class Chart {
       const cell = this.legend.children[index]?.lastChild;
       if (cell) cell.textContent = quantity(value, this.panel.unit);
     });
-    const first = this.panel.aggregate === "count" ? values.reduce((sum, value) => sum + (value ?? 0), 0) : values[0];
+    const adds = this.panel.unit.endsWith("/s");
+    const first = adds && values.length ? values.reduce((sum, value) => sum + (value ?? 0), 0) : values[0];
     this.now.textContent = quantity(first, this.panel.unit);
   }
 }

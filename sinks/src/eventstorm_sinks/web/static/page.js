@@ -36,9 +36,9 @@ function connect() {
   const decoder = new TextDecoder();
   socket.onmessage = (message) => {
     watchSilence();
-    const document = JSON.parse(decoder.decode(message.data));
-    if (document.kind === "hello") begin(document);
-    else take(document);
+    const said = JSON.parse(decoder.decode(message.data));
+    if (said.kind === "hello") begin(said);
+    else take(said);
   };
   socket.onopen = watchSilence;
   socket.onclose = (event) => {
@@ -61,15 +61,16 @@ function showConnection(state, text) {
   pill.textContent = text;
 }
 
-function begin(document) {
-  const same = JSON.stringify(hello) === JSON.stringify(document);
-  hello = document;
+function begin(greeting) {
+  const same = JSON.stringify(hello) === JSON.stringify(greeting);
+  hello = greeting;
   frame = null;
   series = new Series(hello.panels);
   if (!same) {
     range = hello.ranges.find((each) => each.span_s === Number(location.hash.match(/span=(\d+)/)?.[1])) ?? hello.ranges[0];
     charts = hello.panels.map((panel) => new Chart(panel));
-    byId("panels").replaceChildren(...charts.map((chart) => chart.element));
+    for (const old of document.querySelectorAll(".chart")) old.remove();
+    for (const chart of charts) byId(chart.panel.id === "events" ? "losses" : "filesystems").before(chart.element);
     byId("ranges").replaceChildren(...hello.ranges.map(rangeButton));
   }
   stream.start();
@@ -89,25 +90,25 @@ function rangeButton(each) {
   return button;
 }
 
-function take(document) {
+function take(next) {
   const first = frame === null;
-  frame = document;
+  frame = next;
   waitMs = FIRST_WAIT_MS;
   showConnection("live", "live");
-  series.setLive(document.state.bins);
+  series.setLive(next.state.bins);
   if (first) {
-    historyAt = HISTORY_AGAIN_S.map((after) => document.since_s + after).filter((at) => at > document.now);
+    historyAt = HISTORY_AGAIN_S.map((after) => next.since_s + after).filter((at) => at > next.now);
     askHistory();
-  } else if (historyAt.length && document.now > historyAt[0]) {
+  } else if (historyAt.length && next.now > historyAt[0]) {
     historyAt.shift();
     askHistory();
-  } else if (document.now - historyAsked > HISTORY_EVERY_S) {
+  } else if (next.now - historyAsked > HISTORY_EVERY_S) {
     askHistory();
   }
-  series.forget(document.now);
+  series.forget(next.now);
   draw();
   drawLists();
-  stream.take(document.wanted, document.events);
+  stream.take(next.wanted, next.events);
 }
 
 async function askHistory() {

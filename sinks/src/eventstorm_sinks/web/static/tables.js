@@ -69,7 +69,7 @@ export function drawLosses(card, pill, losses) {
   pill.dataset.state = lost ? "bad" : "good";
   aside.textContent = losses.malformed ? `${count(losses.malformed)} malformed messages` : "";
   if (!lost) {
-    box.replaceChildren(make("p", "calm", "No losses: every event that was numbered has arrived and was stored."));
+    box.replaceChildren(make("p", "calm", "No losses: no source, store or network has lost an event."));
     return;
   }
   const lines = losses.rows.map(([topic, source, reason, store, events]) => [
