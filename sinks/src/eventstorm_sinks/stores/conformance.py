@@ -30,6 +30,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 
 from eventstorm.wire import Event, Header, Message, encode_event, event_id
 from eventstorm_sinks.batch import Batch, Book, Source, StoredEvent
+from eventstorm_sinks.ledger import REMAINDER_TID
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Store, StoreUnavailable, open_store
 from eventstorm_sinks.write import Writer
@@ -293,7 +294,7 @@ class StoreConformance:
     def test_books_are_forgotten_together_with_what_replaces_them(self, open: Callable[[], Store]) -> None:
         """One write removes some books and replaces others; the events stay."""
         batch = batch_of(events_of(_numbered(1, 2)))
-        total = Book("shop.order", OTHER_SOURCE, -1, 0, 2, 0, stored=2)
+        total = Book("shop.order", OTHER_SOURCE, REMAINDER_TID, 0, 2, 0, stored=2)
         store = open()
         store.write([batch], [book_of(batch)])
         store.write([], [total], [batch.key])
