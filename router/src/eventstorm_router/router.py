@@ -30,6 +30,9 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 MAX_SUBSCRIPTION_BYTES = 1024
 # A peer whose host vanished is noticed after this long; one that only stopped to read is not, and its queue stays full.
 HEARTBEAT_INTERVAL_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 15_000
+# What goes out of the ingress are subscriptions, and one that was dropped would leave a source silent for good; but a
+# source that has stopped to read must not be owed ever more of them.
+MAX_WAITING_SUBSCRIPTIONS = 100_000
 RECONNECT_MS, RECONNECT_MAX_MS = 100, 2_000
 # The wire asks sources for a heartbeat a second.
 TICK_S = 1.0
@@ -112,6 +115,7 @@ class Router:
             ingress.maxmsgsize, egress.maxmsgsize = MAX_MESSAGE_BYTES, MAX_SUBSCRIPTION_BYTES
             self._set_options(ingress)
             self._set_options(egress)
+            ingress.sndhwm = egress.rcvhwm = MAX_WAITING_SUBSCRIPTIONS
             try:
                 self.ingress = _bind(ingress, self.settings.ingress, "router.ingress")
                 self.egress = _bind(egress, self.settings.egress, "router.egress")
@@ -144,15 +148,15 @@ class Router:
     def _report(self) -> None:
         control, publisher = self._context.socket(zmq.PAIR), self._context.socket(zmq.XPUB)
         try:
-            control.linger = -1  # the proxy must get TERMINATE
-            control.sndtimeo = REPLY_TIMEOUT_MS  # but may have ended before
-            publisher.linger = 0
+            control.sndtimeo = REPLY_TIMEOUT_MS  # for a proxy that ended by itself
+            control.linger = publisher.linger = 0
             control.connect(_CONTROL)
             publisher.connect(_OWN_SOURCE)
             self._publish_stats(control, StatsSource(publisher))
         finally:
             with contextlib.suppress(zmq.Again):
                 control.send(b"TERMINATE")
+            self._threads[0].join()  # libzmq may lose what was sent on a pair that is closed before it is read
             control.close()
             publisher.close()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from eventstorm.errors import SettingError
-from eventstorm.settings import CONFIG_VARIABLE, build, nearest, variable_name
+from eventstorm.settings import CONFIG_VARIABLE, KIND_NAMES, build, nearest, variable_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -157,7 +157,7 @@ def _listed(cls: type[Any], name: str, value: Any) -> Any:
     if isinstance(value, str) and hints[name] is not str:
         if hints[name] not in (bool, int, float):
             return (value,) if value else ()
-        raise SettingError(f"{name}: {value!r} is a text; write a {hints[name].__name__} without quotes")
+        raise SettingError(f"{name}: {value!r} is a text; write {KIND_NAMES[hints[name]]} without quotes")
     return value
 
 

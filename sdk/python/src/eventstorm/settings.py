@@ -198,10 +198,10 @@ def _convert(value: Any, kind: Any, place: str) -> Any:
                 return tuple(texts)
     except (ValueError, OverflowError, KeyError, AttributeError):
         pass
-    raise SettingError(f"{place}: {value!r} is not {_KIND_NAMES[kind]}")
+    raise SettingError(f"{place}: {value!r} is not {KIND_NAMES[kind]}")
 
 
-_KIND_NAMES: dict[Any, str] = {
+KIND_NAMES: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
