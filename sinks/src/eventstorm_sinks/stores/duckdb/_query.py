@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -42,17 +43,19 @@ def run_query(
     try:
         with limited(connection, timeout_s, cancelled):
             statement = _only_select(connection, query)
-            described = connection.execute(f"DESCRIBE ({statement}\n)").fetchall()
+            described = connection.execute(f"DESCRIBE (\n{statement}\n)").fetchall()
             names, types = [row[0] for row in described], [row[1] for row in described]
             shown = ", ".join(_shown(f"c{number}", kind) for number, kind in enumerate(types))
             aliases = ", ".join(f"c{number}" for number in range(len(types)))
             # One more than asked for, to tell whether there are more.
             result = connection.execute(
-                f"SELECT {shown} FROM ({statement}\n) AS query({aliases}) LIMIT {max(0, max_rows) + 1}"
+                f"SELECT {shown} FROM (\n{statement}\n) AS query({aliases}) LIMIT {max(0, max_rows) + 1}"
             )
             rows, complete = _fetch(result, max_rows, [_is_json(kind) for kind in types])
     except duckdb.Error as error:
-        raise EventstormError(f"the query failed: {error}") from None
+        # The query stands in the second line of what DuckDB was given.
+        text = re.sub(r"^LINE (\d+):", lambda line: f"LINE {int(line[1]) - 1}:", str(error), flags=re.MULTILINE)
+        raise EventstormError(f"the query failed: {text}") from None
     return SqlResult(names, types, rows, not complete)
 
 

@@ -18,9 +18,9 @@ __all__ = ["MAX_TS_MS", "MIN_TS_MS", "load_books", "load_marks", "write_books", 
 _MAX_ROWS = 5_000
 _MAX_BYTES = 4 * 2**20
 
-# TIMESTAMPTZ holds microseconds in 64 bits, a little less at both ends.
-MIN_TS_MS = -(2**63) // 1000 + 2**20
-MAX_TS_MS = (2**63) // 1000 - 2**20
+# TIMESTAMPTZ holds microseconds in 64 bits, from the first whole day on.
+MIN_TS_MS = -9_223_372_022_400_000
+MAX_TS_MS = 9_223_372_036_854_774
 
 _INSERT_EVENTS = """
 INSERT INTO events
