@@ -102,7 +102,7 @@ def parse_stat(stat: bytes, tick_s: float, page_bytes: int) -> Process:
     # The name may contain anything, parentheses and blanks too, so it ends at the last one.
     head, _, tail = stat.rpartition(b")")
     pid, _, name = head.partition(b" (")
-    fields = tail.split()  # from the third of the manual page on
+    fields = tail.split(maxsplit=22)  # from the third of the manual page on
     return Process(
         pid=int(pid),
         started=int(fields[19]),
