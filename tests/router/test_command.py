@@ -67,9 +67,12 @@ def test_a_port_in_use_is_named_and_ends_it_with_3(side):
 
 def test_a_path_in_use_is_not_taken_from_its_owner(tmp_path):
     endpoint = f"ipc://{tmp_path}/router"
-    with Router(RouterSettings(ingress=endpoint, egress=f"ipc://{tmp_path}/egress")):
-        with pytest.raises(StartError, match="router.ingress: cannot bind ipc://"):
-            Router(RouterSettings(ingress=endpoint, egress="tcp://127.0.0.1:0")).start()
+    second = Router(RouterSettings(ingress=endpoint, egress="tcp://127.0.0.1:0"))
+    with (
+        Router(RouterSettings(ingress=endpoint, egress=f"ipc://{tmp_path}/egress")),
+        pytest.raises(StartError, match=r"router\.ingress: cannot bind ipc://"),
+    ):
+        second.start()
     with Router(RouterSettings(ingress=endpoint, egress="tcp://127.0.0.1:0")) as router:
         assert router.ingress == endpoint
 

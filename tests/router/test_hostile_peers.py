@@ -52,9 +52,9 @@ def _still_routes(router, connect):
 def test_garbage(start_router, connect, side, garbage):
     router = start_router()
     for _ in range(5):
-        with socket.create_connection(_address(getattr(router, side)), timeout=5) as peer:
-            with contextlib.suppress(OSError):  # the router may have hung up
-                peer.sendall(garbage)
+        peer = socket.create_connection(_address(getattr(router, side)), timeout=5)
+        with contextlib.suppress(OSError), peer:  # the router may hang up
+            peer.sendall(garbage)
     _still_routes(router, connect)
 
 
