@@ -205,7 +205,7 @@ def test_the_first_command_installs_and_starts_everything(tmp_path: Path) -> Non
 
 
 def _copy_checkout(to: Path) -> None:
-    if not (ROOT / ".git").exists():  # an unpacked archive
+    if not (shutil.which("git") and (ROOT / ".git").exists()):  # an unpacked archive
         shutil.copytree(ROOT, to, ignore=shutil.ignore_patterns(".*", "__pycache__"))
         return
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -243,6 +243,27 @@ def test_the_tests_have_one_command_which_ci_runs_too() -> None:
     assert tests.text == found.stdout
     assert len(tests.text.splitlines()) == 1
     assert 'bash -euo pipefail -c "$readme_command"' in _ci_line("bash -euo")
+
+
+@pytest.mark.parametrize(
+    ("has", "told"), [((), "needs Python 3.10 or newer"), (("python3",), "needs Chromium for the tests of the page")]
+)
+def test_the_tests_command_says_what_is_missing(has: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    for tool in ("sh", "dirname", "cat", "id"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    for name in has:
+        (tmp_path / name).symlink_to(sys.executable)
+
+    done = subprocess.run(
+        [str(ROOT / "scripts/test")],
+        env={"PATH": str(tmp_path), "EVENTSTORM_NO_APT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 3
+    assert told in done.stderr
 
 
 def _ci_line(start: str) -> str:
