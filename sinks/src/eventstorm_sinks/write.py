@@ -254,48 +254,64 @@ class Writer:
 
     def _write(self, entries: list[Entry]) -> None:
         """Write all; where the store cannot hold something, halve until only that is left, and refuse it."""
+        if len(entries) == 1 and len(entries[0].events) <= 1:
+            self._write_one(entries[0])
+            return
         try:
             self._retrying(lambda: self._commit(self._books.post(entries)))
             return
         except _ClosingError:
             raise
-        except Exception as error:
-            cause = error
+        except Exception:
+            log.debug("%s: looking for what cannot be stored", self.url, exc_info=True)
         if len(entries) > 1:
             middle = len(entries) // 2
             self._write(entries[:middle])
             self._write(entries[middle:])
-        elif len(entries[0].events) > 1:
+        else:
             first, rest = entries[0].split(len(entries[0].events) // 2)
             self._write([first])
             self._write([rest])
-        else:
-            self._refuse(entries[0], cause)
 
-    def _refuse(self, entry: Entry, cause: Exception) -> None:
-        """Enter one event as refused, once the store takes its book without it.
+    def _write_one(self, entry: Entry) -> None:
+        """Write one event, or refuse it.
 
-        If it does not take that either, the store is at fault and not the event: then try again, as if it were away.
+        Before an event is blamed, the store has to take its book without it; else the store is at fault and not the
+        event, and it is tried again, as if the store were away. If the store takes neither, but takes nothing at all
+        gladly, the book itself is poisonous (a host name that it cannot hold, say): then that is left out too.
         """
-        refused = entry.refused()
+        causes: list[Exception] = []
 
-        def commit() -> None:
-            try:
-                self._commit(self._books.post([refused]))
-            except StoreUnavailable:
-                raise
-            except Exception as error:
-                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        def attempt() -> None:
+            causes.clear()
+            for posting in (self._books.post([entry]), self._books.post([entry.refused()]), Posting([], [], [])):
+                try:
+                    self._commit(posting)
+                    return
+                except StoreUnavailable:
+                    raise
+                except Exception as error:
+                    causes.append(error)
+            raise StoreUnavailable(f"{type(causes[-1]).__name__}: {causes[-1]}") from causes[-1]
 
-        self._retrying(commit)
+        self._retrying(attempt)
+        if causes:
+            self._count_refused(entry, causes[0])
+
+    def _count_refused(self, entry: Entry, cause: Exception) -> None:
+        events = len(entry.events)
         with self._changed:
-            self._refused += 1
-            self._losses.add(Loss(entry.book.topic, entry.book.source, "store", "refused", self.url), 1)
-        reason = f"{type(cause).__name__}: {cause}"
+            self._refused += events
+            if events:
+                self._losses.add(Loss(entry.book.topic, entry.book.source, "store", "refused", self.url), events)
         self._log.warning(
-            type(cause).__name__, "%s: refused event %s of %s: %.500s",
-            self.url, entry.book.first_seq, entry.book.topic, reason,
-        )  # fmt: skip
+            type(cause).__name__,
+            "%s: refused event %s of %s: %.500s",
+            self.url,
+            entry.book.first_seq,
+            entry.book.topic,
+            f"{type(cause).__name__}: {cause}",
+        )
 
     def _retrying(self, attempt: Callable[[], None]) -> None:
         """Try until the store is available. Meanwhile events pile up in the queue, then overflow."""
