@@ -209,6 +209,8 @@ class Api:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """Run `question` on one of the threads."""
+        if self._closing.is_set():
+            raise Problem("this server is stopping; ask again when it has started anew", 503)
         if self._running >= THREADS + MAX_WAITING:
             raise Problem(f"{self._running} requests are being answered already; try again in a moment", 503)
         self._running += 1

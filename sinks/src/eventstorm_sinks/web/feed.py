@@ -67,7 +67,8 @@ class Feed:
                 async with self._ticked:
                     self._tick = self._live.tick_number
                     self._ticked.notify_all()
-                await asyncio.sleep(max(FRAME_S - (loop.time() - started_s), 0.1))
+                # A tick that takes long must not leave the processor to nobody else.
+                await asyncio.sleep(max(FRAME_S - (loop.time() - started_s), FRAME_S / 10))
         finally:
             self._maker.shutdown(wait=False, cancel_futures=True)
 

@@ -47,6 +47,9 @@ class Guard:
             return
         headers = Headers(scope=scope)
         problem = self._problem(headers, scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD"))
+        if not problem and scope["path"].startswith("/api/") and headers.get("sec-fetch-site") == "cross-site":
+            # It could not read the answer, but it could make us work.
+            problem = "Sec-Fetch-Site: another web site may not ask here"
         if scope["type"] == "websocket":
             await (WebSocketClose(1008, problem) if problem else self._app)(scope, receive, send)
             return
