@@ -1,0 +1,356 @@
+"""The sink as a whole, over real sockets: what arrives is stored, what is lost is told, what is hostile is counted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+import zmq
+
+from eventstorm.errors import SettingError, StartError
+from eventstorm.wire import Header, Message, encode_event, encode_message
+from eventstorm_sinks.ledger import Observation
+from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.sink import Sink, redacted
+from eventstorm_sinks.stores import open_store
+
+ANY_PORT = "tcp://127.0.0.1:0"
+PROGRAM = str(Path(sys.executable).with_name("eventstorm-sink"))
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Wait until `condition` gives something true, and return it."""
+    deadline = time.monotonic() + 10
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return value
+
+
+class Source:
+    """A raw source, which can also tell lies."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self._context.socket(zmq.XPUB)
+        self.socket.linger = 0
+        self.socket.connect(endpoint)
+        self.id = bson.ObjectId().binary
+        self.interest: set[bytes] = set()
+
+    def hear(self) -> None:
+        """Take in subscriptions."""
+        while self.socket.poll(0):
+            frame = self.socket.recv()
+            (self.interest.add if frame[:1] == b"\x01" else self.interest.discard)(frame[1:])
+
+    def wait_for_interest(self, prefix: bytes = b"") -> None:
+        """Wait for a subscription."""
+
+        def heard() -> bool:
+            self.hear()
+            return prefix in self.interest
+
+        wait_for(heard)
+
+    def send(self, seq: int, n: int, drop: int = 0, topic: str = "shop.order", tid: int = 0) -> None:
+        """Send one message of numbered events."""
+        header = Header(self.id, tid, seq, n, drop, 0, "host", "shop", 1)
+        events = [encode_event(1000 + seq, bson.encode({"number": number})) for number in range(seq, seq + n)]
+        self.socket.send_multipart(encode_message(topic, header, b"".join(events)))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+        self._context.term()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> SinkSettings:
+    """A sink with a router of its own and one store."""
+    return SinkSettings(
+        ingress=ANY_PORT,
+        egress=ANY_PORT,
+        embed_router=True,
+        stores=(f"jsonl:{tmp_path / 'events.jsonl'}",),
+        http="",
+        commit_s=0.05,
+    )
+
+
+@pytest.fixture
+def sink(settings: SinkSettings) -> Iterator[Sink]:
+    """A running sink."""
+    with Sink(settings) as sink:
+        yield sink
+
+
+@pytest.fixture
+def source(sink: Sink) -> Iterator[Source]:
+    """A source that the sink listens to."""
+    assert sink.ingress
+    source = Source(sink.ingress)
+    source.wait_for_interest()
+    yield source
+    source.close()
+
+
+def row(sink: Sink, topic: str = "shop.order") -> Any:
+    """Return the ledger's row of a topic, if there is one."""
+    return next((row for row in sink.snapshot().rows if row.topic == topic), None)
+
+
+def stored(sink: Sink, topic: str = "shop.order") -> int:
+    """Return how many events of a topic are stored."""
+    found = row(sink, topic)
+    return found.stores[0].stored if found else 0
+
+
+def documents(url: str, topic: str) -> list[dict[str, Any]]:
+    """Return what a closed store holds of a topic."""
+    store = open_store(url, SinkSettings())
+    found = [bson.decode(event.data) for event in store.read([topic])]
+    store.close()
+    return found
+
+
+def test_what_arrives_is_stored_and_what_is_missing_is_counted(sink: Sink, source: Source) -> None:
+    """By source and topic, with the place of each loss; a duplicate is stored once."""
+    source.send(0, 0)
+    source.send(0, 10)
+    source.send(0, 10)
+    source.send(15, 5, drop=2)
+    wait_for(lambda: stored(sink) == 15)
+    found = row(sink)
+    assert (found.received, found.duplicates, found.lost_source, found.lost_way) == (15, 10, 2, 3)
+    assert (found.source.host, found.source.service, found.source.pid) == ("host", "shop", 1)
+    [store] = found.stores
+    assert (store.stored, store.lost_source, store.lost_way, store.pending) == (15, 2, 3, 0)
+
+
+def test_losses_are_events_too(sink: Sink, source: Source, settings: SinkSettings) -> None:
+    """One a place and second, which name the stream, the place and the reason."""
+    source.send(0, 1)
+    source.send(4, 1, drop=1)
+    wait_for(lambda: stored(sink, "eventstorm.loss") == 2)
+    sink.stop()
+    found = documents(settings.stores[0], "eventstorm.loss")
+    losses = sorted((each["where"], each["reason"], each["count"]) for each in found)
+    assert losses == [("source", "dropped", 1), ("way", "gap", 2)]
+    assert {each["topic"] for each in found} == {"shop.order"}
+    assert {each["source"]["id"] for each in found} == {source.id.hex()}
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        ([b"a\0"], "frames"),
+        ([b"a\0", b"", b"", b""], "frames"),
+        ([b"A\0", b"", b""], "topic"),
+        ([b"a\0", b"\xff" * 100, b""], "header"),
+        ([b"a\0", bson.encode({"v": 2}), b""], "version"),
+        ([b"a\0", *encode_message("a", Header(b"s" * 12, 0, 0, 2, 0, 0, "", "", 0), b"")[1:]], "payload"),
+    ],
+)
+def test_a_malformed_message_is_counted_and_changes_nothing_else(
+    sink: Sink, source: Source, frames: Sequence[bytes], reason: str
+) -> None:
+    """Whatever it is that is wrong."""
+    source.socket.send_multipart(frames)
+    source.send(0, 5)
+    wait_for(lambda: stored(sink) == 5)
+    assert sink.malformed == {reason: 1}
+
+
+def test_a_message_that_contradicts_itself_is_counted_and_changes_nothing_else(sink: Sink, source: Source) -> None:
+    """A jump of 2^62 events, or another topic under the same number."""
+    source.send(0, 5)
+    source.send(2**62, 5)
+    source.send(5, 5, topic="shop.visit")
+    source.send(5, 5)
+    wait_for(lambda: stored(sink) == 10)
+    assert sink.malformed == {"contradiction": 2}
+    assert row(sink).lost_way == 0
+
+
+def test_listeners_get_each_message_and_cannot_break_the_sink(sink: Sink, source: Source) -> None:
+    """What they raise is logged."""
+    heard: list[tuple[Message, Observation]] = []
+
+    def broken(message: Message, observation: Observation) -> None:
+        raise RuntimeError
+
+    sink.add_listener(broken)
+    sink.add_listener(lambda message, observation: heard.append((message, observation)))
+    source.send(0, 5)
+    source.send(3, 5)
+    wait_for(lambda: stored(sink) == 8)
+    mine = [(message.header.n, observation.new) for message, observation in heard if message.topic == "shop.order"]
+    assert mine == [(5, 5), (5, 3)]
+
+
+def test_only_the_topics_asked_for_are_stored(settings: SinkSettings, tmp_path: Path) -> None:
+    """And interest in no others goes to the sources; the sink's own events are no exception."""
+    settings = SinkSettings(
+        ingress=ANY_PORT, egress=ANY_PORT, embed_router=True, stores=settings.stores, http="", topics=("shop.*",)
+    )
+    with Sink(settings) as sink:
+        assert sink.ingress
+        source = Source(sink.ingress)
+        source.wait_for_interest(b"shop.")
+        source.send(0, 1)
+        source.send(3, 1)
+        source.send(0, 1, topic="shopping", tid=1)
+        wait_for(lambda: stored(sink) == 2)
+        source.close()
+    assert {each.topic for each in sink.snapshot().rows} == {"shop.order"}
+    assert source.interest == {b"shop."}
+
+
+def test_a_sink_that_leaves_receives_what_was_under_way(settings: SinkSettings) -> None:
+    """It takes back its interest first, so a source that heeds it loses nothing."""
+    with Sink(settings) as sink:
+        assert sink.ingress
+        source = Source(sink.ingress)
+        source.wait_for_interest()
+        for seq in range(0, 50_000, 10):
+            source.send(seq, 10)
+    assert stored(sink) == 50_000
+    source.close()
+
+
+def test_a_restarted_sink_goes_on_where_it_was(settings: SinkSettings) -> None:
+    """What came meanwhile is told as lost on the way."""
+    source_id = b""
+    for start, stop in ((0, 10), (25, 30)):
+        with Sink(settings) as sink:
+            assert sink.ingress
+            source = Source(sink.ingress)
+            source.id = source_id = source_id or source.id
+            source.wait_for_interest()
+            source.send(start, stop - start)
+            wait_for(lambda stop=stop: row(sink) and row(sink).received and not row(sink).stores[0].pending)
+            source.close()
+    found = row(sink)
+    assert (found.received, found.lost_way) == (5, 15)
+    assert (found.stores[0].stored, found.stores[0].lost_way) == (15, 15)
+
+
+def test_one_store_that_hangs_does_not_hold_up_another(
+    settings: SinkSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own queue."""
+    good, bad = settings.stores[0], f"jsonl:{tmp_path / 'bad.jsonl'}"
+
+    def open_slow(url: str, settings: SinkSettings) -> Any:
+        store = open_store(url, settings)
+        if url == bad:
+            monkeypatch.setattr(store, "write", lambda *arguments: time.sleep(1))
+        return store
+
+    monkeypatch.setattr("eventstorm_sinks.sink.open_store", open_slow)
+    both = SinkSettings(ingress=ANY_PORT, egress=ANY_PORT, embed_router=True, stores=(bad, good), http="")
+    with Sink(both) as sink:
+        assert sink.ingress
+        source = Source(sink.ingress)
+        source.wait_for_interest()
+        started = time.monotonic()
+        source.send(0, 1)
+        wait_for(lambda: row(sink) and row(sink).stores[1].stored == 1)
+        assert time.monotonic() - started < 1
+        source.close()
+
+
+def test_passwords_do_not_show() -> None:
+    """In logs, events, pages."""
+    assert redacted("mongodb://me:secret@host/db") == "mongodb://me:***@host/db"
+    assert redacted("duckdb:events.duckdb") == "duckdb:events.duckdb"
+
+
+def test_addresses_that_others_reach_are_refused(settings: SinkSettings) -> None:
+    """Unless the user insists."""
+    with pytest.raises(SettingError, match=r"sink\.egress.*--insecure"):
+        Sink(SinkSettings(embed_router=True, egress="tcp://0.0.0.0:0", stores=settings.stores, http=""))
+
+
+def test_a_sink_that_cannot_start_leaves_nothing_behind(settings: SinkSettings) -> None:
+    """Its stores are free again."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        sink = Sink(SinkSettings(embed_router=True, ingress=busy, egress=ANY_PORT, stores=settings.stores, http=""))
+        with pytest.raises(StartError, match="in use"):
+            sink.start()
+    open_store(settings.stores[0], settings).close()
+
+
+def run(*arguments: str) -> subprocess.Popen[str]:
+    """Start the command."""
+    return subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_says_that_it_is_ready_and_what_it_did(tmp_path: Path, number: signal.Signals) -> None:
+    """It ends on a signal, in time and with exit code 0."""
+    url = f"jsonl:{tmp_path / 'events.jsonl'}"
+    with run(url, "--embed-router", "--ingress", ANY_PORT, "--egress", ANY_PORT) as process:
+        assert process.stderr is not None
+        assert "ready" in process.stderr.readline()
+        started = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+        assert time.monotonic() - started < 3
+    assert process.returncode == 0
+    assert "stopped: received" in errors
+    assert f"{url}: stored" in errors
+
+
+def test_the_command_prints_events_to_standard_output(tmp_path: Path) -> None:
+    """As JSON lines; and ends when nobody reads them any more."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        ingress = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    with run("jsonl:-", "--embed-router", "--ingress", ingress, "--egress", ANY_PORT, "--topic", "shop.") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "ready" in process.stderr.readline()
+        source = Source(ingress)
+        source.wait_for_interest(b"shop.")
+        source.send(0, 1)
+        assert json.loads(process.stdout.readline())["data"] == {"number": 0}
+        process.stdout.close()
+        source.send(1, 1)
+        process.wait(10)
+        source.close()
+        process.stderr.read()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "no store"),
+        (["nothing:here"], 2, "no store 'nothing'"),
+        (["jsonl:/nowhere/at/all"], 3, "No such file"),
+        (["jsonl:-", "--topic", "Shop"], 2, "is no topic"),
+        (["jsonl:-", "--keep", "soon"], 2, "sink.keep"),
+        (["jsonl:-", "--embed-router", "--ingress", "tcp://0.0.0.0:1"], 2, "--insecure"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments: list[str], code: int, says: str) -> None:
+    """In one line, with the exit code of its kind."""
+    with run(*arguments) as process:
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert says in errors
+    assert len(errors.splitlines()) == 1
