@@ -128,9 +128,10 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         tables: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        detail, _, place = str(error).partition(" (at line ")
-        line = place.partition(",")[0]
-        raise UnreadableError(Problem(str(path), int(line) if line else None, f"not TOML: {detail}")) from None
+        detail, _, place = str(error).partition(" (at ")  # "line 3, column 1" or "end of document"
+        number = place.removeprefix("line ").partition(",")[0]
+        line = int(number) if number.isdigit() else len(text.split("\n"))
+        raise UnreadableError(Problem(str(path), line, f"not TOML: {detail}")) from None
     except RecursionError:
         raise UnreadableError(Problem(str(path), None, "nested too deeply")) from None
     return tables

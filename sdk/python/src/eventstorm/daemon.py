@@ -23,8 +23,9 @@ def announce_ready(line: str) -> None:
 def stop_signal() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM and SIGINT set. Only the main thread may call this.
 
-    Enter it before anything that must be stopped is started, so that no signal finds the default handlers, and wait with
-    ``while not event.wait(timeout)`` or ``event.wait()``. A second signal has its usual effect, for a user who insists.
+    Enter it before anything that must be stopped is started, so that no signal finds the default handlers, and wait
+    with ``while not event.wait(timeout)`` or ``event.wait()``. A second signal has its usual effect, for a user who
+    insists.
     """
     stop = threading.Event()
     usual: dict[int, object] = {}
