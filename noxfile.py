@@ -81,7 +81,7 @@ def imports(session: nox.Session) -> None:
 @nox.session(python=DEFAULT_PYTHON)
 def wheels(session: nox.Session) -> None:
     """Build the four wheels, look into them, install them into an empty environment and run them for real."""
-    built = Path(session.create_tmp()) / "wheels"
+    built = Path(session.create_tmp()).resolve() / "wheels"
     shutil.rmtree(built, ignore_errors=True)
     session.install("-q", "build")
     for distribution in DISTRIBUTIONS:

@@ -32,7 +32,7 @@ def _check(folder: Path, name: str, source: Path) -> list[str]:
     wanted = {
         path.relative_to(source / "src").as_posix()
         for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.parts)
     }
     metadata = {path for path in packed if ".dist-info/" in path}
     problems = [f"{name}: {path} is missing" for path in sorted(wanted - packed)]
