@@ -44,7 +44,7 @@ def test_addresses(address, parts):
         "h:1?x",
         "h;g:1",
         "[::1]",
-        "h:１",
+        "h:\uff11",
     ],
 )
 def test_what_is_no_address(address):

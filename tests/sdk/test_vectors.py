@@ -9,6 +9,7 @@ from pathlib import Path
 import bson
 import pytest
 from bson import json_util
+
 from eventstorm.errors import WireError
 from eventstorm.topics import is_valid_topic, subscription
 from eventstorm.wire import decode_message, event_id

@@ -6,10 +6,11 @@ import contextlib
 
 import bson
 import pytest
-from eventstorm.errors import WireError
-from eventstorm.wire import Header, decode_message, encode_event, encode_message, event_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from eventstorm.errors import WireError
+from eventstorm.wire import Header, decode_message, encode_event, encode_message, event_id
 
 # Examples are not kept: a run leaves no files behind.
 quick = settings(database=None, deadline=None, max_examples=100)
