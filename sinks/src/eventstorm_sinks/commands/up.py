@@ -86,23 +86,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run everything until SIGTERM or SIGINT."""
-    from eventstorm_sinks.agents import Agents
-    from eventstorm_sinks.sink import Sink
-    from eventstorm_sinks.stores.duckdb._database import resolve_path
-
+    settings = _settings(arguments)
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         level=logging.INFO if arguments.verbose else logging.WARNING,
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    keywords = {
-        name: getattr(arguments, name) for name in ("http", "ingress", "egress", "keep", "keep_size", "insecure")
-    }
-    keywords |= {"stores": tuple(arguments.store or ()) or None, "embed_router": True}
-    settings = load(UpSettings, "sink", keywords, arguments.config)
-    # By its whole path from here on, so that people learn where their events are.
-    stores = tuple(f"duckdb:{resolve_path('')}" if url == "duckdb:" else url for url in settings.stores)
-    settings = replace(settings, stores=stores)
+    # Only now, since they take longer than to tell of a wrong setting.
+    from eventstorm_sinks.agents import Agents
+    from eventstorm_sinks.sink import Sink
+
     with stop_signal() as stop, ExitStack() as running:
         sink = Sink(settings)
         try:
@@ -120,6 +113,20 @@ def run(arguments: argparse.Namespace) -> int:
                 raise EventstormError(f"the router failed: {sink.router.failure}")
     print(_goodbye(sink), file=sys.stderr)
     return DONE
+
+
+def _settings(arguments: argparse.Namespace) -> SinkSettings:
+    names = ("http", "ingress", "egress", "keep", "keep_size", "insecure")
+    keywords = {name: getattr(arguments, name) for name in names}
+    keywords |= {"stores": tuple(arguments.store) if arguments.store else None, "embed_router": True}
+    settings = load(UpSettings, "sink", keywords, arguments.config)
+    if "duckdb:" not in settings.stores:
+        return settings
+    from eventstorm_sinks.stores.duckdb._database import resolve_path
+
+    # By its whole path from here on, so that people learn where their events are.
+    own = f"duckdb:{resolve_path('')}"
+    return replace(settings, stores=tuple(own if url == "duckdb:" else url for url in settings.stores))
 
 
 def _ready(sink: Sink, agents: Agents) -> str:
