@@ -82,9 +82,12 @@ class Books:
         return list(self._books.values())
 
     def post(self, entries: Iterable[Entry]) -> Posting:
-        """Say what writing the entries, in this order, means: events that the books know already are left out."""
+        """Say what writing the entries, in this order, means: events that the books know already are left out.
+
+        The events of a stream are put together into one batch, since many small ones are expensive for a store.
+        """
         changed: dict[StreamKey, Book] = {}
-        batches: list[Batch] = []
+        events: dict[StreamKey, list[Event]] = {}
         for entry in entries:
             key = entry.book.key
             book = changed.get(key) or self._books.get(key)
@@ -94,7 +97,10 @@ class Books:
             else:
                 changed[key] = entry.book
             if entry.events:
-                batches.append(Batch(entry.book.topic, entry.book.source, entry.book.tid, entry.events))
+                events.setdefault(key, []).extend(entry.events)
+        batches = [
+            Batch(book.topic, book.source, book.tid, events[key]) for key, book in changed.items() if key in events
+        ]
         return Posting(batches, list(changed.values()), [])
 
     def commit(self, posting: Posting) -> None:
