@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from bson.datetime_ms import DatetimeMS
 from bson.son import SON
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.configuration import set_hypothesis_home_dir
 
 from eventstorm.errors import EventstormError, StartError
 from eventstorm.wire import Event
@@ -28,9 +26,6 @@ from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Reader
 from eventstorm_sinks.stores.duckdb import DuckdbStore, open_read_only
-
-# Else it makes a folder where pytest starts, and pytest's plug-in warns of that at the next start.
-set_hypothesis_home_dir(tempfile.gettempdir())
 
 SOURCE = Source(b"0123456789ab", "host-1", "shop", 7)
 NOON_MS = 1_700_000_000_000

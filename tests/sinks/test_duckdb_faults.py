@@ -195,11 +195,11 @@ def test_events_older_than_keep_go_and_the_books_stay(tmp_path: Path) -> None:
 
 def test_the_file_stays_bounded_by_keep_size_under_continuous_load(tmp_path: Path) -> None:
     path = tmp_path / "events.duckdb"
-    keep_bytes = 8_000_000
-    store = DuckdbStore(str(path), SinkSettings(keep_size="8MB"))
+    keep_bytes = 4_000_000
+    store = DuckdbStore(str(path), SinkSettings(keep_size="4MB"))
     sizes, next_seq, written = [], 0, 0
     while written < 10 * keep_bytes:
-        for _ in range(4):
+        for _ in range(2):
             write(store, next_seq, rows=2500)
             next_seq += 2500
             written += 2500 * 450

@@ -41,7 +41,7 @@ SET GLOBAL lock_configuration = true;
 """
 # DuckDB's own 16 MB would write the table's unfinished last row group again every second or so under load. Replaying a
 # log of this size takes a few seconds, after a crash only.
-_CHECKPOINT_BYTES = 256 * 10**6
+_CHECKPOINT_BYTES = 64 * 10**6
 # Several queries at once share these, and emitting programs run on the same machine.
 _MAX_THREADS = 4
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
+import msgspec
 
+from eventstorm.wire import Event
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
 from eventstorm_sinks.stores.duckdb._documents import encode_documents
 
@@ -22,15 +25,19 @@ _MAX_BYTES = 4 * 2**20
 MIN_TS_MS = -9_223_372_022_400_000
 MAX_TS_MS = 9_223_372_036_854_774
 
+# Numbers travel as JSON, which DuckDB reads faster than a list of Python's.
 _INSERT_EVENTS = """
 INSERT INTO events
 SELECT origin.prefix || from_hex(printf('%016x', seq)), make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
     origin.topic, origin.source, document::VARIANT, bson
 FROM (
     SELECT unnest(from_json($documents, '["JSON"]')) document, unnest($kept::BLOB[]) bson,
-        unnest($numbers::INTEGER[]) number, unnest($seqs::BIGINT[]) seq, unnest($ts_ms::BIGINT[]) ts_ms
+        unnest(from_json($numbers, '["INTEGER"]')) number, unnest(from_json($seqs, '["BIGINT"]')) seq,
+        unnest(from_json($ts_ms, '["BIGINT"]')) ts_ms
 ), LATERAL (SELECT $origins[number] origin)
 """
+
+_json = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -43,6 +50,33 @@ class _Rows:
     """Of each row: which of the origins is its own, from 1 as SQL counts."""
     seqs: list[int] = field(default_factory=list)
     ts_ms: list[int] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def add(self, batch: Batch, events: Sequence[Event]) -> None:
+        self.origins.append({"prefix": _stream(batch.key), "topic": batch.topic, "source": batch.source._asdict()})
+        seqs, ts_ms, documents = zip(*events, strict=True)
+        if min(ts_ms) < MIN_TS_MS or max(ts_ms) > MAX_TS_MS:
+            raise ValueError(f"a time between {min(ts_ms)} and {max(ts_ms)} ms is more than a TIMESTAMPTZ holds")
+        self.numbers += [len(self.origins)] * len(events)
+        self.seqs += seqs
+        self.ts_ms += ts_ms
+        self.documents += documents
+        self.size_bytes += sum(map(len, documents))
+
+    def is_full(self) -> bool:
+        return len(self.seqs) >= _MAX_ROWS or self.size_bytes >= _MAX_BYTES
+
+    def parameters(self) -> dict[str, Any]:
+        text, kept = encode_documents(self.documents)
+        numbers, seqs, ts_ms = (_json(each).decode() for each in (self.numbers, self.seqs, self.ts_ms))
+        return {
+            "documents": text,
+            "kept": kept if any(kept) else [],
+            "numbers": numbers,
+            "seqs": seqs,
+            "ts_ms": ts_ms,
+            "origins": self.origins,
+        }
 
 
 def write_events(
@@ -59,50 +93,49 @@ def write_events(
         ValueError: an event cannot be stored.
     """
     moved: dict[StreamKey, int] = {}
-    for rows in _split(batches, marks, moved):
-        text, kept = encode_documents(rows.documents)
-        connection.execute(
-            _INSERT_EVENTS,
-            {
-                "documents": text,
-                "kept": kept,
-                "numbers": rows.numbers,
-                "seqs": rows.seqs,
-                "ts_ms": rows.ts_ms,
-                "origins": rows.origins,
-            },
-        )
+    # DuckDB inserts some rows, without holding the interpreter, while the next ones are encoded.
+    with ThreadPoolExecutor(1, "eventstorm-duckdb-insert") as pool:
+        inserted: Future[object] | None = None
+        for rows in _split(batches, marks, moved):
+            parameters = rows.parameters()
+            if inserted is not None:
+                inserted.result()
+            inserted = pool.submit(connection.execute, _INSERT_EVENTS, parameters)
+        if inserted is not None:
+            inserted.result()
     return moved
 
 
 def _split(batches: Iterable[Batch], marks: dict[StreamKey, int], moved: dict[StreamKey, int]) -> Iterator[_Rows]:
-    rows, size = _Rows(), 0
+    rows = _Rows()
     for batch in batches:
-        key, origin = batch.key, _origin(batch)
-        mark = moved.get(key, marks.get(key, 0))
-        rows.origins.append(origin)
-        for event in batch.events:
-            if event.seq < mark:
-                continue
-            if len(rows.seqs) >= _MAX_ROWS or size >= _MAX_BYTES:
+        mark = moved.get(batch.key, marks.get(batch.key, 0))
+        events: Sequence[Event] = [event for event in batch.events if event.seq >= mark]
+        if not events:
+            continue
+        moved[batch.key] = events[-1].seq + 1
+        for part in _parts(events):
+            rows.add(batch, part)
+            if rows.is_full():
                 yield rows
-                rows, size = _Rows([origin]), 0
-            if not MIN_TS_MS <= event.ts_ms <= MAX_TS_MS:
-                raise ValueError(f"ts of {event.ts_ms} ms is more than a TIMESTAMPTZ holds")
-            mark = event.seq + 1
-            size += len(event.data)
-            rows.documents.append(event.data)
-            rows.numbers.append(len(rows.origins))
-            rows.seqs.append(event.seq)
-            rows.ts_ms.append(event.ts_ms)
-        if mark > marks.get(key, 0):
-            moved[key] = mark
+                rows = _Rows()
     if rows.seqs:
         yield rows
 
 
-def _origin(batch: Batch) -> dict[str, Any]:
-    return {"prefix": _stream(batch.key), "topic": batch.topic, "source": batch.source._asdict()}
+def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Cut a large batch into pieces that each make a statement of about the right size."""
+    first, size_bytes = 0, 0
+    if len(events) <= _MAX_ROWS and sum(len(each.data) for each in events) <= _MAX_BYTES:
+        yield events
+        return
+    for number, event in enumerate(events):
+        size_bytes += len(event.data)
+        if number - first + 1 >= _MAX_ROWS or size_bytes >= _MAX_BYTES:
+            yield events[first : number + 1]
+            first, size_bytes = number + 1, 0
+    if first < len(events):
+        yield events[first:]
 
 
 def _stream(key: StreamKey) -> bytes:
