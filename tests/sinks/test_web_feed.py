@@ -154,6 +154,7 @@ def test_a_client_that_does_not_read_gets_the_newest_state_and_holds_nobody_up(
                 size_bytes += len(quick.recv(timeout=DEADLINE_S))
                 frames += 1
             stopped = time.time()
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
             read = [receive(slow)]
             while read[-1]["now"] < stopped:
                 read.append(receive(slow))

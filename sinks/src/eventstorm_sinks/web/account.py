@@ -21,12 +21,14 @@ class ServedSink(Protocol):
     @property
     def stores(self) -> Sequence[tuple[str, Store, WriterStats]]:
         """URL, store and its writer's counters."""
+        ...
 
     def add_listener(self, listener: Listener) -> None:
         """Have `listener` called on the receiving thread for each message."""
 
     def snapshot(self) -> SinkSnapshot:
         """Return the ledger and the stores as they are now."""
+        ...
 
 
 class Loss(NamedTuple):
