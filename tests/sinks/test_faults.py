@@ -113,7 +113,7 @@ class Process:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)
 
@@ -220,7 +220,7 @@ class Rig:
         self._stop.set()
         self._witness.join()
         for process in self.running:
-            process.signal(signal.SIGCONT)
+            process.send(signal.SIGCONT)
             process.end(signal.SIGKILL)
 
     def books(self) -> dict[tuple[str, str], Book]:
@@ -292,10 +292,10 @@ def test_a_sink_that_was_stopped_for_ten_seconds_accounts_for_them(rig: Rig) -> 
     sink = rig.sink()
     source = rig.source(rounds=22_000, pause_s=0.05, size=2000)
     source.wait_for('"at": 1000')
-    sink.signal(signal.SIGSTOP)
+    sink.send(signal.SIGSTOP)
     stopped_s = time.monotonic()
     wait_for(lambda: time.monotonic() > stopped_s + 10, "ten seconds to pass")
-    sink.signal(signal.SIGCONT)
+    sink.send(signal.SIGCONT)
     figures = rig.finish(source)
     rig.wait_until_told(figures)
     rig.end(sink, signal.SIGTERM)

@@ -238,7 +238,7 @@ def test_a_restarted_sink_goes_on_where_it_was(settings: SinkSettings) -> None:
             source.id = source_id = source_id or source.id
             source.wait_for_interest()
             source.send(start, stop - start)
-            wait_for(lambda stop=stop: row(sink) and row(sink).received and not row(sink).stores[0].pending)
+            wait_for(lambda: (found := row(sink)) and found.received and not found.stores[0].pending)
             source.close()
     found = row(sink)
     assert (found.received, found.lost_way) == (5, 15)

@@ -12,6 +12,7 @@ import pytest
 
 from eventstorm.wire import Header, Message, encode_event
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
+from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.write import Writer
 
@@ -30,7 +31,7 @@ def message(seq: int, n: int, drop: int = 0, size: int = 0, tid: int = 0) -> Mes
 class Memory:
     """A store in memory, which does what a test wants it to."""
 
-    def __init__(self) -> None:
+    def __init__(self, location: str = "", settings: SinkSettings | None = None) -> None:
         self.seqs: list[int] = []
         self.sizes: list[int] = []
         self.kept: dict[StreamKey, Book] = {}
@@ -88,7 +89,7 @@ def start(store: Memory) -> Iterator[Callable[..., Writer]]:
     writers: list[Writer] = []
 
     def start(queue_bytes: int = 2**20, commit_s: float = 0.01, batch_events: int = 1000) -> Writer:
-        writer = Writer("memory:", store, queue_bytes=queue_bytes, commit_s=commit_s, batch_events=batch_events)  # type: ignore[arg-type]
+        writer = Writer("memory:", store, queue_bytes=queue_bytes, commit_s=commit_s, batch_events=batch_events)
         writer.start()
         writers.append(writer)
         return writer

@@ -46,6 +46,7 @@ class Store(Protocol):
 
     def books(self) -> list[Book]:
         """Return the books last written, to go on from after a restart."""
+        raise NotImplementedError
 
     def read(
         self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
@@ -54,6 +55,7 @@ class Store(Protocol):
 
         Of some topics or all, from `start_ms` to before `stop_ms`.
         """
+        raise NotImplementedError
 
     def maintain(self) -> None:
         """Do what comes up now and then, retention above all. Called by the writer about once a minute."""
@@ -99,6 +101,7 @@ class Reader(Protocol):
 
     def topics(self) -> list[TopicSummary]:
         """Return what topics there are, by name."""
+        raise NotImplementedError
 
     def series(
         self,
@@ -125,12 +128,14 @@ class Reader(Protocol):
         Raises:
             ValueError: an argument is not of these.
         """
+        raise NotImplementedError
 
     def recent(self, topics: Sequence[str], text: str, before_ms: int | None, limit: int) -> list[StoredEvent]:
         """Return the newest events, newest first.
 
         Of topics (a trailing dot means the subtree), before `before_ms`, which contain `text`.
         """
+        raise NotImplementedError
 
     def sql(self, query: str, *, max_rows: int, timeout_s: float, cancelled: Any = None) -> SqlResult:
         """Answer a read-only query.
@@ -144,6 +149,7 @@ class Reader(Protocol):
         Raises:
             EventstormError: the query is wrong, not read-only, took too long, or was cancelled.
         """
+        raise NotImplementedError
 
 
 def open_store(url: str, settings: SinkSettings) -> Store:

@@ -36,7 +36,9 @@ _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 class _Bytes(TypeDecoder):
     """Keeps binary values of subtype 0 from being `bytes`, which msgspec would take for text in base 64."""
 
-    bson_type = bytes
+    @property
+    def bson_type(self) -> Any:
+        return bytes
 
     def transform_bson(self, value: bytes) -> Any:
         return _Blob(value)
