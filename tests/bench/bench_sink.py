@@ -50,7 +50,7 @@ def _pass(batches: int) -> float:
         source.linger = 0
         source.connect(ingress)
         source.recv()  # the sink's subscription
-        url = f"http://{http}/api/topics"
+        url = f"http://{http}/api/ledger"
         start = time.perf_counter()
         for frames in messages:
             source.send_multipart(frames)
@@ -84,6 +84,5 @@ def _messages(batches: int) -> list[list[bytes]]:
 
 def _stored(url: str) -> int:
     with urllib.request.urlopen(url, timeout=30) as answer:
-        document = json.load(answer)
-    topics = document["topics"] if isinstance(document, dict) else document
-    return sum(each["events"] for each in topics if each["topic"] == TOPIC)
+        streams = json.load(answer)["streams"]
+    return sum(store["stored"] for stream in streams if stream["topic"] == TOPIC for store in stream["stores"])
