@@ -298,7 +298,8 @@ def test_the_configuration_file_is_for_all_parts(tmp_path: Path) -> None:
 
 
 def test_every_store_gets_every_event(tmp_path: Path) -> None:
-    with running(tmp_path, "--store", "duckdb:a.duckdb", "--store", "jsonl:b.jsonl", "--no-sysmon") as up:
+    with running(tmp_path, "--store", "duckdb:a.duckdb", "--store", "jsonl:b.jsonl", "--no-sysmon", "--http", "") as up:
+        assert "ready: no page, storing into duckdb:a.duckdb and jsonl:b.jsonl" in up.told()
         up.emit()
         assert up.stop() == 0
 
@@ -321,6 +322,10 @@ import time
 class Broken:
     def __init__(self, source, config):
         raise RuntimeError("no sensor")
+
+class NeedsMore:
+    def __init__(self, source, config):
+        import a_library_that_is_not_there
 
 class Stubborn:
     def __init__(self, source, config):
@@ -353,7 +358,8 @@ def install(folder: Path, entries: str) -> str:
 
 
 def test_a_broken_agent_stops_nothing_else_and_is_told(tmp_path: Path) -> None:
-    agents = "[eventstorm.agents]\naaa = plugins:Broken\nbbb = nowhere:Missing\nstubborn = plugins:Stubborn\n"
+    entries = ("aaa = plugins:Broken", "bbb = nowhere:Missing", "ccc = plugins:NeedsMore", "sss = plugins:Stubborn")
+    agents = "\n".join(["[eventstorm.agents]", *entries])
     with running(tmp_path, PYTHONPATH=install(tmp_path, agents)) as up:
         up.wait_for("stubborn.here")
         up.wait_for("cpu.usage")
@@ -361,8 +367,9 @@ def test_a_broken_agent_stops_nothing_else_and_is_told(tmp_path: Path) -> None:
 
     assert code == 0
     assert "aaa does not run: RuntimeError: no sensor" in up.told()
-    assert "bbb does not run: ModuleNotFoundError" in up.told()
-    assert "measuring by stubborn and sysmon, without aaa and bbb, see above" in up.told()
+    assert "bbb does not run: ModuleNotFoundError: No module named 'nowhere'\n" in up.told()
+    assert "not_there'; install it with: pip install 'plugins[ccc]'" in up.told()
+    assert "measuring by sss and sysmon, without aaa and bbb and ccc, see above" in up.told()
 
 
 def test_a_second_ctrl_c_ends_a_stop_that_hangs(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Agents:
             except SettingError:
                 raise
             except Exception as error:
-                self.failed[entry.name] = f"{type(error).__name__}: {error}"
+                self.failed[entry.name] = f"{type(error).__name__}: {error}{_remedy(entry, error)}"
                 log.warning("%s does not run: %s", entry.name, self.failed[entry.name])
                 log.debug("why %s does not run", entry.name, exc_info=True)
 
@@ -107,6 +107,15 @@ class Agents:
             thread.join(max(stop_by_s - time.monotonic(), 0))
         for source in self._sources:
             source.close(FLUSH_S / len(self._sources))
+
+
+def _remedy(entry: EntryPoint, error: Exception) -> str:
+    """Name the extra to install, if what is missing is not the agent itself; by convention it has the agent's name."""
+    if entry.dist is None or not isinstance(error, ImportError):
+        return ""
+    if not error.name or error.name.partition(".")[0] == entry.module.partition(".")[0]:
+        return ""
+    return f"; install it with: pip install '{entry.dist.name}[{entry.name}]'"
 
 
 def _stop(name: str, agent: Agent) -> None:
