@@ -68,6 +68,8 @@ class Database:
             "temp_directory": f"{path}.tmp",
             "max_temp_directory_size": "1GB",
             "checkpoint_threshold": f"{_CHECKPOINT_BYTES}B",
+            # The first with VARIANT: DuckDB 1.5, which Python 3.10 has, and later ones open the same files.
+            "storage_compatibility_version": "v1.5.0",
             "python_enable_replacements": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

@@ -31,10 +31,10 @@ INSERT INTO events
 SELECT origin.prefix || from_hex(printf('%016x', seq)), make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
     origin.topic, origin.source, document::VARIANT, bson
 FROM (
-    SELECT unnest(from_json($documents, '["JSON"]')) document, unnest($kept::BLOB[]) bson,
-        unnest(from_json($numbers, '["INTEGER"]')) number, unnest(from_json($seqs, '["BIGINT"]')) seq,
-        unnest(from_json($ts_ms, '["BIGINT"]')) ts_ms
-), LATERAL (SELECT $origins[number] origin)
+    SELECT unnest(from_json($documents, '["JSON"]')) AS document, unnest($kept::BLOB[]) AS bson,
+        unnest(from_json($numbers, '["INTEGER"]')) AS number, unnest(from_json($seqs, '["BIGINT"]')) AS seq,
+        unnest(from_json($ts_ms, '["BIGINT"]')) AS ts_ms
+), LATERAL (SELECT $origins[number] AS origin)
 """
 
 _json = msgspec.json.Encoder().encode
@@ -203,7 +203,7 @@ def write_books(
         for key, book in latest.items()
     ]
     connection.execute(
-        f"INSERT INTO books (stream, {_BOOK_COLUMNS}) SELECT row.* FROM (SELECT unnest($rows) row)", {"rows": rows}
+        f"INSERT INTO books (stream, {_BOOK_COLUMNS}) SELECT book.* FROM (SELECT unnest($rows) AS book)", {"rows": rows}
     )
 
 
