@@ -283,6 +283,20 @@ def test_health_is_503_with_the_reason_when_a_store_cannot_write(
         monkeypatch.undo()
 
 
+def test_health_is_503_when_nothing_is_received() -> None:
+    settings = SinkSettings(stores=(), http="127.0.0.1:0")
+    sink = Sink(settings)
+    sink.web = WebServer(sink, settings)
+    sink.web.start()
+    try:
+        status, answer = request(sink, "GET", "/healthz")
+    finally:
+        sink.stop()
+
+    assert status == 503
+    assert "nothing is received" in answer["problems"][0]
+
+
 def test_without_a_store_that_answers_the_fix_is_told(tmp_path: Path) -> None:
     with served(tmp_path, stores=()) as sink:
         status, answer = request(sink, "GET", "/api/topics")

@@ -68,6 +68,11 @@ class Receiver:
         self._thread = threading.Thread(target=self._run, name="eventstorm-receive", daemon=True)
 
     @property
+    def running(self) -> bool:
+        """Whether it receives: after `start`, until `stop` or a fault that ended its thread."""
+        return self._thread.is_alive()
+
+    @property
     def malformed(self) -> dict[str, int]:
         """How many messages were not of the wire, by reason; ``contradiction`` for those that cannot be true."""
         return dict(self._malformed)

@@ -115,6 +115,11 @@ class Sink:
         return [(writer.url, writer.store, writer.stats()) for writer in self.writers]
 
     @property
+    def receiving(self) -> bool:
+        """Whether messages are received now."""
+        return self._receiver is not None and self._receiver.running
+
+    @property
     def malformed(self) -> dict[str, int]:
         """How many messages were not understood, by reason."""
         return self._receiver.malformed if self._receiver else {}

@@ -23,6 +23,11 @@ class ServedSink(Protocol):
         """URL, store and its writer's counters."""
         ...
 
+    @property
+    def receiving(self) -> bool:
+        """Whether messages are received now."""
+        ...
+
     def add_listener(self, listener: Listener) -> None:
         """Have `listener` called on the receiving thread for each message."""
 
@@ -104,9 +109,12 @@ def ledger_document(snapshot: SinkSnapshot) -> dict[str, Any]:
     }
 
 
-def problems(snapshot: SinkSnapshot) -> list[str]:
-    """Return why the sink is not in order; empty when all is well."""
-    return [f"{each.url}: cannot write: {each.last_error}" for each in snapshot.stores if each.last_error]
+def problems(sink: ServedSink) -> list[str]:
+    """Return why the sink is not in order; empty when it receives and every store can write."""
+    receiving = (
+        [] if sink.receiving else ["nothing is received: the sink is starting or stopping, or its log tells more"]
+    )
+    return receiving + [f"{url}: cannot write: {stats.last_error}" for url, _, stats in sink.stores if stats.last_error]
 
 
 def first_reader(sink: ServedSink) -> tuple[Store, Reader] | None:

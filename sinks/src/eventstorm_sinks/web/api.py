@@ -190,7 +190,7 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """``GET /healthz``."""
-        found = problems(await self._ask(self._sink.snapshot))
+        found = await self._ask(lambda: problems(self._sink))
         return _json({"status": "failing" if found else "ok", "problems": found}, 503 if found else 200)
 
     async def metrics(self, request: Request) -> Response:

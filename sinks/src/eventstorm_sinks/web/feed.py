@@ -127,7 +127,7 @@ class Feed:
                 "total": sum(each.events for each in found),
                 "streams": len(found),
                 "malformed": sum(snapshot.malformed.values()),
-                "problems": problems(snapshot),
+                "problems": problems(self._sink),
             }
 
     def _make_frame(self, client: _Client) -> bytes:
