@@ -99,7 +99,7 @@ def main() -> int:
 def _ready(sink: Sink) -> str:
     heard = f"sources at {sink.ingress}, other sinks at {sink.egress}" if sink.router else f"listening to {sink.egress}"
     stores = " and ".join(writer.url for writer in sink.writers)
-    page = f", page at http://{sink.settings.http}" if sink.settings.http else ""
+    page = f", page at {sink.web.url}" if sink.web else ""
     return f"{heard}, writing to {stores}{page}"
 
 
