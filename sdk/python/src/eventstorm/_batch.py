@@ -90,7 +90,7 @@ class Batcher:
     def _batches(
         self, stream: Stream, group: list[tuple[int, float, bytes]], batch_bytes: int, now_s: float, at_ms: int
     ) -> Iterator[Outgoing]:
-        # Without the NUL byte that ends each event: joining puts it in. All the loops over events here are in C but one.
+        # Without the NUL byte that ends each event: joining puts it in. All loops over events here but one are in C.
         parts = [start_event(len(data), int(ts_s * 1000)) + data for _, ts_s, data in group]
         ends = list(accumulate(map(len, parts)))
         start = before = 0

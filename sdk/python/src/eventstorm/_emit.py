@@ -22,7 +22,7 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 
 from eventstorm._counter import Counter
-from eventstorm._interest import EVERYTHING, UNKNOWN, Interest
+from eventstorm._interest import UNKNOWN, Interest
 from eventstorm.topics import RESERVED_PREFIX, is_valid_topic, wire_topic
 
 __all__ = ["EVENT_OVERHEAD_BYTES", "NEVER", "Emit", "Emitter", "Refused", "Topic", "codec_options"]
@@ -92,32 +92,54 @@ class Emitter:
         self.queue: deque[tuple[int, float, bytes]] = deque()
         self.append = self.queue.append
         self.topics = _Topics(self._enter)
+        self._indices = Counter()
+        self._capturing = False
         self.emit = self._build_emit()
         self.reset()
 
     def reset(self) -> None:
-        """Begin afresh, as a forked child and a new configuration must: empty buffer, no topics, nothing counted."""
+        """Begin afresh, as a forked child and a new configuration must: empty buffer, no topics, nothing counted.
+
+        But the topics' indices go on, so that no event is ever taken for one of another topic.
+        """
         self.queue.clear()
         self.append = self.queue.append
         self.topics.clear()
         self.by_index: dict[int, Topic] = {}
-        self._indices = Counter()
         self.interest: Interest = UNKNOWN
         self.closed = False
         # Bytes that were ever added. `+=` of an attribute is not promised to be atomic, though it is in CPython, whose
         # threads take turns at calls and loops only. A lost addition would loosen the bound until the queue is empty.
         self.added = 0
-        self.room = 0
+        self.set_room(0)
         self.wake_at = NEVER
-        self.refused: dict[str, Counter] = {}
+        self.refused: dict[str, Counter] = {"closed": Counter()}
         self.examples: dict[str, str] = {}
         self.faults = Counter()
+        # Stands for the topics of before: an `emit` that looked one up then may append its event only now.
+        self._former = Topic("former", -1)
+        self._former.unheard = self.refused["closed"]
+
+    def topic(self, index: int) -> Topic:
+        """Return the topic of an event in the buffer."""
+        return self.by_index.get(index, self._former)
 
     def set_interest(self, interest: Interest) -> None:
         """Replace the interest, and with it what topics are heard. Called by the publisher only."""
         self.interest = interest
+        self._listen()
+
+    def _listen(self) -> None:
         for topic in list(self.topics.values()):
-            topic.heard = interest.wants(topic.wire)
+            topic.heard = self._hears(topic)
+
+    def _hears(self, topic: Topic) -> bool:
+        return self._capturing or self.interest.wants(topic.wire)
+
+    def set_room(self, room: int) -> None:
+        """Set how far `added` may grow. Called by the publisher only."""
+        self._room = room
+        self.room = NEVER if self._capturing else room
 
     def wanted(self, topic: str) -> bool:
         """Tell whether an event of `topic` would be accepted now."""
@@ -181,49 +203,69 @@ class Emitter:
         """
         if self.closed:
             raise Refused("closed", "the SDK is closed")
-        if not isinstance(name, str) or not is_valid_topic(name):
-            raise Refused("bad_topic", f"{str(name)[:80]!r}: a topic is segments of a-z, 0-9, _ and -, joined by dots")
+        if not _is_text(name):
+            raise Refused("bad_topic", "a topic is a str")
+        # Exactly a str, since a subclass may compare, measure and call itself otherwise, as enumerations do.
+        name = str.__str__(name)
+        if name in self.topics:
+            return self.topics[name]
+        if not is_valid_topic(name):
+            raise Refused("bad_topic", "a topic is segments of a-z, 0-9, _ and -, joined by dots")
         if name.startswith(RESERVED_PREFIX) and not self._reserved:
-            raise Refused("bad_topic", f"{name!r}: {RESERVED_PREFIX} is reserved for Eventstorm's own events")
-        if len(self.topics) >= self.max_topics > 0:
-            raise Refused("too_many_topics", f"{name!r}; max_topics is {self.max_topics}")
+            raise Refused("bad_topic", f"{RESERVED_PREFIX} is reserved for Eventstorm's own events")
+        if len(self.topics) >= self.max_topics:
+            raise Refused("too_many_topics", f"max_topics is {self.max_topics}")
         self._start()
-        # Two threads may enter the same topic at once: the first wins, and an index is left unused.
-        entry = self.topics.setdefault(str(name), Topic(str(name), self._indices.add()))
-        self.by_index[entry.index] = entry
-        # The publisher may replace the interest while this looks at it, and not see this topic yet: look again.
-        while True:
-            interest = self.interest
-            entry.heard = interest.wants(entry.wire)
-            if self.interest is interest:
-                return entry
+        # Complete before others can see it. Two threads may enter the same topic at once: the first wins.
+        mine = Topic(name, self._indices.add())
+        mine.heard = self._hears(mine)
+        self.by_index[mine.index] = mine
+        entry = self.topics.setdefault(name, mine)
+        if entry is not mine:
+            del self.by_index[mine.index]
+        # The publisher may have replaced the interest, or `close` emptied the topics, when this one was not there yet.
+        while entry.heard != (heard := self._hears(entry)):
+            entry.heard = heard
+        if self.closed:
+            self.topics.pop(name, None)
+            raise Refused("closed", "the SDK is closed")
+        return entry
 
     def _refuse(self, topic: object, error: Exception) -> bool:
-        reason = error.reason if isinstance(error, Refused) else "unencodable"
-        # The text now and not the exception, which would keep the application's frames alive.
-        self.examples[reason] = f"{str(topic)[:80]}: {str(error)[:200]}"
+        is_text = _is_text(topic)
+        reason = error.reason if isinstance(error, Refused) else "unencodable" if is_text else "bad_topic"
+        # Counted first: what follows may fail, since the objects of the application may do anything when looked at.
         self.refused.setdefault(reason, Counter()).add()
+        try:
+            detail = str(error)
+        except Exception:
+            detail = type(error).__name__
+        name = str.__str__(topic)[:80] if is_text else type(topic).__name__
+        # The text now and not the exception, which would keep the application's frames alive. In ASCII, for any log.
+        self.examples[reason] = f"{name!a}: {ascii(detail[:200])[1:-1]}"
+        if not self.closed:
+            self._start()  # since the publisher logs it
         return False
 
     def capture(self, sink: deque[tuple[int, float, bytes]]) -> Callable[[], None]:
         """Divert all events into `sink` until the returned function is called. For tests; nothing is published."""
-        start, topics, by_index, interest, room = (
-            self._start,
-            dict(self.topics),
-            self.by_index,
-            self.interest,
-            self.room,
-        )
-        self._start = lambda: None
+        start, closed, topics, by_index = self._start, self.closed, dict(self.topics), self.by_index
+        self._start, self.closed, self.by_index = lambda: None, False, {}
         self.topics.clear()
-        self.by_index = {}
-        self.interest, self.room, self.append = EVERYTHING, NEVER, sink.append
+        self._capturing, self.append = True, sink.append
+        self.set_room(self._room)
 
         def restore() -> None:
-            self._start, self.by_index, self.interest, self.room = start, by_index, interest, room
-            self.append = self.queue.append
+            self._start, self.closed, self.by_index = start, closed, by_index
             self.topics.clear()
             self.topics.update(topics)
-            self.set_interest(interest)
+            self._capturing, self.append = False, self.queue.append
+            self.set_room(self._room)
+            self._listen()
 
         return restore
+
+
+def _is_text(value: object) -> bool:
+    # Not isinstance, which asks an object for its class where its type does not say so.
+    return issubclass(type(value), str)

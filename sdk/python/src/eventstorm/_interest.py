@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["EVERYTHING", "NOTHING", "UNKNOWN", "Interest"]
+__all__ = ["NOTHING", "UNKNOWN", "Interest"]
 
 
 class Interest:
@@ -27,4 +27,3 @@ class Interest:
 
 UNKNOWN = Interest((), known=False)
 NOTHING = Interest(())
-EVERYTHING = Interest((b"",))

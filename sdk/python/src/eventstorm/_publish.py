@@ -5,9 +5,9 @@ and batches them, and sends the batches without ever blocking on a full socket; 
 
 How libzmq behaves here (4.3.5; ``src/xpub.cpp``, ``src/session_base.cpp``):
 
-- The socket's one pipe outlives a lost connection, with its subscriptions and what is queued in it, so a router that
-  restarts finds the events of meanwhile. The new router sends its subscriptions anew (seen thanks to XPUB_VERBOSE);
-  those that it does not repeat are forgotten after a grace.
+- The socket's one pipe outlives a lost connection, with its subscriptions and what is queued in it. A new router sends
+  its subscriptions anew (seen thanks to XPUB_VERBOSE); those that it does not repeat are forgotten after a grace. What
+  it gets before its own subscribers are back, it drops; so nothing is sent from the loss of a router until then.
 - XPUB drops what its pipe has no room for, unless XPUB_NODROP makes it refuse with EAGAIN. Then the batch waits here,
   where the bound on bytes counts it. The queue inside holds at most SNDHWM messages, the newest; one more may be on
   its way into the kernel. Their sizes are counted against the bound too.
@@ -61,6 +61,9 @@ class Publisher:
     ) -> None:
         self._emitter = emitter
         self._settings = settings
+        self._on = settings.enabled and bool(settings.endpoint)
+        # So little of the buffer at a time that what is inside libzmq stays a small part of it.
+        self._take_bytes = min(_TAKE_BYTES, settings.buffer_bytes // 32)
         self._wake_fd = wake_fd
         self._batcher = Batcher(source_id, host, service, os.getpid(), settings.heartbeat_s)
         self._outbox: deque[Outgoing] = deque()
@@ -100,12 +103,13 @@ class Publisher:
         try:
             self._configure(socket)
             monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-            if self._settings.endpoint:
+            if self._on:
                 socket.connect(self._settings.endpoint)
             else:
                 self._emitter.set_interest(NOTHING)
             self._loop(socket, monitor)
         finally:
+            self._report(time.monotonic())
             self._account_unsent()
             # What is queued inside gets the rest of the time to leave.
             left_s = max(0.0, (self.close_deadline or 0.0) - time.monotonic()) if self.connected else 0.0
@@ -142,8 +146,10 @@ class Publisher:
             self._read_subscriptions(socket)
             self._settle_interest(now_s)
             closing = self.close_deadline is not None
-            ready = emitter.interest.known and bool(emitter.queue)
-            if ready and first_event_at is None:
+            may_send = self._may_send()
+            if not may_send:
+                first_event_at = None
+            elif emitter.queue and first_event_at is None:
                 first_event_at = now_s
             enough = emitter.added - self._taken >= settings.batch_bytes
             if first_event_at is not None and (
@@ -152,7 +158,7 @@ class Publisher:
                 self._publish(socket, now_s)
                 first_event_at = None
                 self._tick_at = min(self._tick_at, now_s + settings.heartbeat_s)
-            elif self._outbox:
+            elif self._outbox and may_send:
                 self._send(socket)
                 self.busy = bool(self._outbox)
             if self.flush_requested and not emitter.queue and not self.busy:
@@ -168,6 +174,14 @@ class Publisher:
 
     # The router
 
+    def _may_send(self) -> bool:
+        """Tell whether a router is there that knows its subscribers.
+
+        A router that has just been restarted does not, and drops what comes before their subscriptions: so events are
+        held until all the old ones were repeated, or had the time for it.
+        """
+        return self._emitter.interest.known and (not self._on or (self.connected and not self._stale))
+
     def _read_monitor(self, monitor: zmq.Socket[bytes], now_s: float) -> None:
         with contextlib.suppress(zmq.Again):
             while True:
@@ -175,6 +189,7 @@ class Publisher:
                 if event == zmq.EVENT_DISCONNECTED:
                     self.connected = False
                     self._stale = set(self._subscriptions)
+                    self._settle_at = None
                 elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self.connected = True
                     known = self._emitter.interest.known
@@ -212,24 +227,23 @@ class Publisher:
     # Events
 
     def _publish(self, socket: zmq.Socket[bytes], now_s: float) -> None:
-        """Take events from the buffer and send them, until it is empty or the socket is full."""
+        """Take events from the buffer, about so many bytes that a full one is not in memory twice, and send them."""
         queue, emitter = self._emitter.queue, self._emitter
         emitter.wake_at = NEVER
         self.busy = True  # before the events leave the queue, for whoever waits until both are done
         if self._outbox:
             self._send(socket)
-        while queue and not self._outbox:
-            # About so many bytes at a time, by the average, so that a full buffer is not in memory twice.
+        if queue and not self._outbox:
             waiting = emitter.added - self._taken
             average = max(1, waiting // len(queue))
-            # Each send gives the interpreter's lock away, for 5 ms if the application computes. So, with more waiting than
-            # a batch or two, larger batches are what catches up.
-            batch_bytes = self._settings.batch_bytes if waiting < _TAKE_BYTES else _TAKE_BYTES
+            # Each send gives the interpreter's lock away, for 5 ms if the application computes. So, with more waiting
+            # than a batch or two, larger batches are what catches up.
+            batch_bytes = self._settings.batch_bytes if waiting < self._take_bytes else self._take_bytes
             take = queue.popleft
-            events = [take() for _ in range(min(len(queue), max(1, _TAKE_BYTES // average)))]
+            events = [take() for _ in range(min(len(queue), max(1, self._take_bytes // average)))]
             heard_cost = 0
             for outgoing in self._batcher.pack(
-                emitter.by_index.__getitem__, events, batch_bytes, now_s, int(time.time() * 1000)
+                emitter.topic, events, batch_bytes, now_s, int(time.time() * 1000)
             ):
                 self._outbox.append(outgoing)
                 heard_cost += outgoing.cost
@@ -268,13 +282,15 @@ class Publisher:
         emitter = self._emitter
         if not emitter.queue and not self._outbox:
             self._taken = emitter.added  # makes up for additions that threads took from each other
-        emitter.room = self._taken + self._settings.buffer_bytes - sum(self._inside)
+        bound = self._settings.buffer_bytes
+        # A quarter at least: what is said to be inside may have left long ago, and would shut a small buffer for good.
+        emitter.set_room(self._taken + max(bound - sum(self._inside), bound // 4))
 
     def _tick(self, socket: zmq.Socket[bytes], now_s: float) -> None:
         """Send the heartbeats that are due, log what was dropped, and see when to do so next."""
         self._report(now_s)
         streams = [stream for stream in self._batcher.streams.values() if stream.topic.heard]
-        if not self._outbox:  # else the socket is full, and a heartbeat must not overtake the events that it counts
+        if self._may_send() and not self._outbox:  # a heartbeat must not overtake the events that it counts
             for stream in streams:
                 if now_s >= self._batcher.due_at(stream):
                     stream.count_drops()
@@ -288,7 +304,7 @@ class Publisher:
     def _say_goodbye(self, socket: zmq.Socket[bytes]) -> None:
         now_s, at_ms = time.monotonic(), int(time.time() * 1000)
         for stream in self._batcher.streams.values():
-            if stream.topic.heard and not self._outbox:
+            if stream.topic.heard and self._may_send() and not self._outbox:
                 stream.count_drops()
                 if not self._try_send(socket, self._batcher.heartbeat(stream, now_s, at_ms, bye=True)):
                     break
@@ -300,12 +316,14 @@ class Publisher:
         emitter = self._emitter
         wake_at = NEVER
         until = now_s + _LONGEST_WAIT_S
-        if self._outbox:
+        if not self._may_send():
+            pass  # what the router says wakes
+        elif self._outbox:
             until = now_s + self._retry_s
         elif first_event_at is not None:
             until = first_event_at + self._settings.linger_s
             wake_at = self._taken + self._settings.batch_bytes
-        elif emitter.interest.known:
+        else:
             wake_at = self._taken
         until = min(until, self._tick_at)
         if self._settle_at is not None:
@@ -314,7 +332,7 @@ class Publisher:
             until = min(until, self.close_deadline)
         emitter.wake_at = wake_at
         if emitter.added > wake_at and emitter.queue:
-            return  # came in while nobody would have woken us
+            return  # came in while nobody would have woken this thread
         timeout_s = max(0.0, until - time.monotonic())
         for ready, _ in poller.poll(math.ceil(timeout_s * 1000)):
             if ready == self._wake_fd:
@@ -341,6 +359,6 @@ class Publisher:
             if count > logged and now_s >= logged_at + _LOG_EVERY_S:
                 self._logged[reason] = now_s, count
                 example = self._emitter.examples.get(reason, "")
-                _log.warning(
-                    "%d events dropped: %s%s", count - logged, reason, f" (the last one: {example})" if example else ""
-                )
+                plural = "" if count - logged == 1 else "s"
+                last = f" (the last one: {example})" if example else ""
+                _log.warning("%d event%s dropped: %s%s", count - logged, plural, reason, last)

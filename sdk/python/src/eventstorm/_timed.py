@@ -45,14 +45,16 @@ class timed:  # reads as the function that it is to its users
         event = self._event
         event["duration"] = time.perf_counter() - self._started_s
         if kind is not None and kind is not GeneratorExit:  # which is how a generator is told that it is done
-            recorded = event.setdefault("error", {})
-            if isinstance(recorded, dict):
-                recorded.setdefault("type", _name(kind))
+            recorded = event.get("error", {})
+            if isinstance(recorded, dict):  # a copy, since it may be the caller's, and of many calls
+                event["error"] = {"type": _name(kind), **recorded}
         process.emit(self._topic, event)
 
     def __call__(self, function: F) -> F:
         import inspect  # at the decoration of a function, not at import, which it would make slower by a third
 
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(self(function.__func__))
         # Each call is timed by an instance of its own: calls run in many threads and tasks at once.
         topic, fields = self._topic, self._fields
         wrapper: Any
@@ -61,12 +63,13 @@ class timed:  # reads as the function that it is to its users
             @functools.wraps(function)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
                 with timed(topic, **fields):
+                    # What `yield from` would do, which there is not for asynchronous generators.
                     generator = function(*args, **kwargs)
+                    step = generator.asend(None)
                     try:
-                        received = None
                         while True:
                             try:
-                                item = await generator.asend(received)
+                                item = await step
                             except StopAsyncIteration:
                                 return
                             try:
@@ -74,8 +77,9 @@ class timed:  # reads as the function that it is to its users
                             except GeneratorExit:
                                 raise
                             except BaseException as error:
-                                item = await generator.athrow(error)
-                                received = yield item
+                                step = generator.athrow(error)
+                            else:
+                                step = generator.asend(received)
                     finally:
                         await generator.aclose()
 

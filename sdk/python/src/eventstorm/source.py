@@ -11,11 +11,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from bson.objectid import ObjectId
-
 from eventstorm._emit import NEVER, Emit, Emitter
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from eventstorm._publish import Publisher
     from eventstorm.settings import SdkSettings
 
@@ -32,6 +32,7 @@ _FIRST_MAX_EVENT_BYTES = 2**20
 _FIRST_MAX_TOPICS = 10_000
 
 _POLL_S = 0.001
+_LONGEST_IMPORT_S = 5.0
 
 
 class Source:
@@ -57,25 +58,20 @@ class Source:
 
     def _fresh(self) -> None:
         """Be a new incarnation: in the constructor, in a forked child, after a new configuration."""
-        self._id = b""
+        # As an ObjectId: the time, and what nobody else has. bson's own would take a lock.
+        self.id = int(time.time()).to_bytes(4, "big") + os.urandom(8)
+        """The 12 bytes that identify this incarnation."""
         self._starting = _thread.allocate_lock()
         self._started = False
         self._done = False
         self._publisher: Publisher | None = None
         self._wake_fds: tuple[int, int] | None = None
-        self._sent_before = 0
+        self._importing = False
         emitter, settings = self._emitter, self._settings
         emitter.reset()
         emitter.max_event_bytes = settings.max_event_bytes if settings else _FIRST_MAX_EVENT_BYTES
         emitter.max_topics = settings.max_topics if settings else _FIRST_MAX_TOPICS
-        emitter.room = settings.buffer_bytes if settings else _FIRST_ROOM
-
-    @property
-    def id(self) -> bytes:
-        """The 12 bytes that identify this incarnation; made when first needed, and anew in a forked child."""
-        if not self._id:
-            self._id = ObjectId().binary
-        return self._id
+        emitter.set_room(settings.buffer_bytes if settings else _FIRST_ROOM)
 
     @property
     def settings(self) -> SdkSettings | None:
@@ -129,10 +125,14 @@ class Source:
         topics = list(emitter.topics)
         for name in topics:
             emitter.topics.pop(name, None)
+        deadline = time.monotonic() + self._timeout_s(timeout_s)
         if not self._started:
+            if emitter.queue:
+                # No thread could be started: Python 3.12 and later start none while the program ends.
+                self._started = True
+                self._wake_fds = _pipe()
+                self._run(self._wake_fds, deadline)
             return
-        timeout_s = self._timeout_s(timeout_s)
-        deadline = time.monotonic() + timeout_s
         # A little longer than the publisher itself waits, for it to close its socket.
         while not self._done and time.monotonic() < deadline + 0.5:
             if self._publisher is not None and self._publisher.close_deadline is None:
@@ -190,43 +190,61 @@ class Source:
             return
         try:
             if not self._started:
-                self._wake_fds = _pipe()
+                if self._wake_fds is None:
+                    self._wake_fds = _pipe()
+                self._importing = True
                 # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
-                _native_start_new_thread()(self._run, (self._wake_fds,))
+                _native("_thread", "start_new_thread")(self._run, (self._wake_fds,))
                 self._started = True
-                atexit.register(self.close)
-                _at_exit_of_multiprocessing(self.close)
+                _at_exit_of_multiprocessing()
+        except Exception:
+            # No thread or file to be had, or the program ends: events wait in the buffer, and `close` sends them.
+            self._importing = False
         finally:
             self._starting.release()
 
-    def _run(self, wake_fds: tuple[int, int]) -> None:
+    def _run(self, wake_fds: tuple[int, int], close_deadline: float | None = None) -> None:
+        if close_deadline is None:
+            _block_signals()
         # Imported here, in the background, since it takes longer than a first event may.
         import logging
 
         log = logging.getLogger("eventstorm")
         try:
             from eventstorm._publish import Publisher
-            from eventstorm.settings import SdkSettings, load
 
-            if self._settings is None:
-                try:
-                    self._settings = load(SdkSettings, "sdk", {})
-                except Exception as error:  # the application goes on, whatever its operator wrote
-                    log.error("the defaults are used, since a setting is wrong: %s", error)
-                    self._settings = SdkSettings()
-            settings, emitter = self._settings, self._emitter
-            emitter.max_event_bytes = settings.max_event_bytes
-            emitter.max_topics = settings.max_topics
+            settings, emitter = self._load(log), self._emitter
             host = settings.host or os.uname().nodename
             service = settings.service or _program_name()
-            self._publisher = Publisher(emitter, settings, self.id, _clean(host), _clean(service), wake_fds[0])
-            self._publisher.run()
+            publisher = Publisher(emitter, settings, self.id, _clean(host), _clean(service), wake_fds[0])
+            publisher.close_deadline = close_deadline
+            self._importing = False
+            if wake_fds is self._wake_fds:  # else `configure` lost patience, and another thread is at work
+                self._publisher = publisher
+                publisher.run()
         except Exception:
             self._emitter.faults.add()
             log.exception("the publisher failed; no more events are sent")
         finally:
-            self._emitter.wake_at = NEVER
-            self._done = True
+            if wake_fds is self._wake_fds:
+                self._importing = False
+                self._emitter.wake_at = NEVER
+                self._done = True
+
+    def _load(self, log: Logger) -> SdkSettings:
+        from eventstorm.settings import SdkSettings, load
+
+        settings = self._settings
+        if settings is None:
+            try:
+                settings = load(SdkSettings, "sdk", {})
+            except Exception as error:  # the application goes on, whatever its operator wrote
+                log.error("the defaults are used, since a setting is wrong: %s", error)
+                settings = SdkSettings()
+            self._settings = settings
+            self._emitter.max_event_bytes = settings.max_event_bytes
+            self._emitter.max_topics = settings.max_topics
+        return settings
 
     def _wake(self) -> None:
         self._emitter.wake_at = NEVER
@@ -249,13 +267,34 @@ class Source:
 _TOPIC_FIGURES = ("emitted", "sent", "buffered", "buffer_full", "unsent", "unheard")
 
 
+def _before_fork() -> None:
+    """Let publishers that are starting finish their imports.
+
+    A child that inherits a half-imported module waits for ever when it imports that module itself.
+    """
+    sleep, deadline = _native("time", "sleep"), time.monotonic() + _LONGEST_IMPORT_S
+    while any(source._importing for source in list(_sources)) and time.monotonic() < deadline:
+        sleep(_POLL_S)
+
+
 def _after_fork() -> None:
     for source in list(_sources):
         source._after_fork()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _close_all() -> None:
+    """Close all sources at the end of the program; Ctrl-C ends the waiting."""
+    with contextlib.suppress(KeyboardInterrupt):
+        deadline: float | None = None
+        for source in list(_sources):
+            if deadline is None:
+                deadline = time.monotonic() + source._timeout_s(None)
+            source.close(max(0.0, deadline - time.monotonic()))
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+# Now and not at the first event: functions run in reverse order, so those that are registered later may still emit.
+atexit.register(_close_all)
 
 
 def _pipe() -> tuple[int, int]:
@@ -270,20 +309,25 @@ def _pipe() -> tuple[int, int]:
     return read, write
 
 
-def _native_start_new_thread() -> Any:
-    """Return what starts a thread of the operating system, also where gevent or eventlet replaced that."""
+def _native(module: str, name: str) -> Any:
+    """Return the operating system's own function, also where gevent replaced it."""
     if "gevent.monkey" in sys.modules:
-        return sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")
-    if "eventlet.patcher" in sys.modules:
-        return sys.modules["eventlet.patcher"].original("_thread").start_new_thread
-    return _thread.start_new_thread
+        return sys.modules["gevent.monkey"].get_original(module, name)
+    return getattr(sys.modules[module], name)
 
 
-def _at_exit_of_multiprocessing(close: Any) -> None:
+def _block_signals() -> None:
+    """Leave all signals to the application: one that its threads block and wait for would end the process here."""
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _at_exit_of_multiprocessing() -> None:
     """Close also at the end of a child of `multiprocessing`, which leaves without running `atexit`'s functions."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.Finalize(None, close, exitpriority=0)
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _close_all, exitpriority=0)
 
 
 def _program_name() -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import bson
 
-from eventstorm._emit import codec_options
+from eventstorm._emit import Topic, codec_options
 from eventstorm._process import process
 
 __all__ = ["CapturedEvent", "CapturedEvents", "capture_events"]
@@ -28,14 +28,14 @@ class CapturedEvents:
     """What was emitted so far. Iterates, has a length and indices like a list of `CapturedEvent`."""
 
     def __init__(self) -> None:
+        self._topics: dict[int, Topic] = {}
         self._queue: deque[tuple[int, float, bytes]] = deque()
         self._events: list[CapturedEvent] = []
 
     def _all(self) -> list[CapturedEvent]:
         while self._queue:
             index, ts, data = self._queue.popleft()
-            topic = process._emitter.by_index[index].name
-            self._events.append(CapturedEvent(topic, bson.decode(data, codec_options), ts))
+            self._events.append(CapturedEvent(self._topics[index].name, bson.decode(data, codec_options), ts))
         return self._events
 
     def of(self, topic: str) -> list[dict[str, Any]]:
@@ -67,8 +67,8 @@ def capture_events() -> Iterator[CapturedEvents]:
     """
     captured = CapturedEvents()
     restore = process._emitter.capture(captured._queue)
+    captured._topics = process._emitter.by_index
     try:
         yield captured
-        captured._all()
     finally:
         restore()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from eventstorm.errors import EventstormError, SettingError
-from eventstorm.topics import is_valid_topic
+from eventstorm.topics import RESERVED_PREFIX, is_valid_topic
 
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "emit one event, or many from standard input"
+
+# How much longer an event may be in the buffer than its line: 0, in a list, is 2 bytes of JSON and up to 13 of BSON.
+_BSON_PER_JSON, _EVENT_BYTES = 7, 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingError(
             f"{arguments.topic!r} is no topic; write segments of a-z, 0-9, _ and - joined by dots: shop.order"
         )
+    if arguments.topic.startswith(RESERVED_PREFIX):
+        raise SettingError(f"{arguments.topic!r}: {RESERVED_PREFIX} is reserved for Eventstorm's own events")
     keywords = {"endpoint": arguments.endpoint, "service": arguments.service or "eventstorm-emit"}
     source = eventstorm.Source(load(SdkSettings, "sdk", keywords, arguments.config))
     try:
-        events = _lines(sys.stdin) if arguments.fields == ["-"] else iter([_event(arguments.fields)])
-        for event in events:
-            while not source.emit(arguments.topic, event):
-                # A full buffer is waited for: here is nobody whom that would disturb.
-                if source.stats()["dropped"].keys() - {"buffer_full"} or not source.flush(arguments.timeout):
-                    break
+        if arguments.fields == ["-"]:
+            _emit_lines(source, arguments.topic, sys.stdin.buffer, arguments.timeout)
+        else:
+            source.emit(arguments.topic, _event(arguments.fields))
     finally:
         source.close(arguments.timeout)
     return _tell(source.stats(), arguments.topic, source)
@@ -87,7 +90,7 @@ def _event(pairs: list[str]) -> dict[str, Any]:
         else:
             try:
                 value = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = text
         place = event
         *parents, last = key.split(".")
@@ -101,7 +104,19 @@ def _event(pairs: list[str]) -> dict[str, Any]:
     return event
 
 
-def _lines(stream: TextIO) -> Iterator[dict[str, Any]]:
+def _emit_lines(source: Any, topic: str, stream: Iterable[bytes], timeout_s: float) -> None:
+    """Emit an event a line, and wait now and then until they are sent: here is nobody whom that would disturb."""
+    unsent_bytes = 0
+    for line, event in _lines(stream):
+        source.emit(topic, event)
+        unsent_bytes += _BSON_PER_JSON * len(line) + _EVENT_BYTES
+        if unsent_bytes > source.settings.buffer_bytes // 2:
+            if not source.flush(timeout_s):
+                return  # what is in the buffer is told as not sent
+            unsent_bytes = 0
+
+
+def _lines(stream: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     from bson import json_util
 
     for number, line in enumerate(stream, 1):
@@ -113,4 +128,4 @@ def _lines(stream: TextIO) -> Iterator[dict[str, Any]]:
             raise EventstormError(f"standard input, line {number}: not JSON: {error}") from None
         if not isinstance(event, dict):
             raise EventstormError(f"standard input, line {number}: {type(event).__name__}, not an object")
-        yield event
+        yield line, event
