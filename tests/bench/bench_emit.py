@@ -56,9 +56,7 @@ def run(quick: bool) -> list[Result]:
         _against("`emit(topic, mapping)`, 7 fields, heard / `bson.encode`", single["mapping"], single["bson"], 1.6),
         _against("`emit()` unheard / `bson.encode`", single["unheard"], single["bson"], 0.35),
         _against("`emit()` p99 / its median, the sender busy", p99, single["keywords"], 5),
-        _against(
-            "`emit()` 2,000 times, all included / `bson.encode`", mean["keywords"], mean["bson"], None
-        ),
+        _against("`emit()` 2,000 times, all included / `bson.encode`", mean["keywords"], mean["bson"], None),
         *(_against(f"`emit()` 2,000 times / {name}", mean["keywords"], mean[name], 1) for name in PEERS),
     ]
 
