@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from eventstorm.errors import SettingError, StartError
-from eventstorm.wire import Header, Message, encode_event, encode_message
+from eventstorm.wire import Header, Message, decode_message, encode_event, encode_message
 from eventstorm_sinks.ledger import Observation
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.sink import Sink, redacted
@@ -148,6 +148,32 @@ def test_losses_are_events_too(sink: Sink, source: Source, settings: SinkSetting
     assert losses == [("source", "dropped", 1), ("way", "gap", 2)]
     assert {each["topic"] for each in found} == {"shop.order"}
     assert {each["source"]["id"] for each in found} == {source.id.hex()}
+
+
+def test_losses_are_published_too(sink: Sink, source: Source) -> None:
+    """Whoever subscribes at the sink's router hears of them, and the sink itself counts them once."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    subscriber = context.socket(zmq.SUB)
+    subscriber.connect(sink.egress)
+    subscriber.subscribe(b"eventstorm.loss\0")
+    lost = 0
+
+    def heard() -> bool:
+        # Until the subscription has reached the sink, there is nobody to publish for.
+        nonlocal lost
+        lost += 1
+        source.send(2 * lost, 1)
+        return bool(subscriber.poll(100))
+
+    try:
+        wait_for(heard)
+        message = decode_message(subscriber.recv_multipart())
+    finally:
+        subscriber.close(linger=0)
+        context.term()
+    [event] = message.events()
+    assert bson.decode(event.data)["reason"] == "gap"
+    assert row(sink, "eventstorm.loss").duplicates == 0
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,16 @@ def test_an_event_waits_no_longer_than_the_commit_time(store: Memory, start: Cal
     wait_for(lambda: store.seqs == [0])
 
 
+def test_a_new_stream_is_in_the_books_soon(store: Memory, start: Callable[..., Writer]) -> None:
+    """However long a commit may wait: after a crash, the books must know where the sink began to listen to it."""
+    writer = start(commit_s=3600)
+    writer.put(message(0, 1))
+    wait_for(lambda: KEY in store.kept)
+    writer.put(message(1, 1))
+    writer.put(message(0, 1, tid=1))
+    wait_for(lambda: store.seqs == [0, 1, 0])
+
+
 def test_a_write_has_no_more_than_a_batch_of_events(store: Memory, start: Callable[..., Writer]) -> None:
     """Even if one message has more."""
     writer = start(batch_events=30)

@@ -81,6 +81,10 @@ class Books:
         """Return the books as of the last commit."""
         return list(self._books.values())
 
+    def knows(self, key: StreamKey) -> bool:
+        """Tell whether there is a book of this stream. Safe from any thread that holds the writer's lock."""
+        return key in self._books
+
     def post(self, entries: Iterable[Entry]) -> Posting:
         """Say what writing the entries, in this order, means: events that the books know already are left out.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -13,7 +14,7 @@ import zmq
 
 from eventstorm.errors import WireError
 from eventstorm.topics import subscription, wire_topic
-from eventstorm.wire import Message, decode_message
+from eventstorm.wire import Message, decode_message, encode_message
 from eventstorm_sinks._bounded_log import BoundedLog
 from eventstorm_sinks.batch import Source
 from eventstorm_sinks.ledger import Ledger, Observation
@@ -51,10 +52,20 @@ class Receiver:
         topics: patterns of `eventstorm.topics.subscription`.
         ledger: observed into by this object's thread alone.
         writers: each gets every valid message that has something new.
+        ingress: of the same router, if known: there the sink's own events are published, for others to see.
     """
 
-    def __init__(self, endpoint: str, topics: Sequence[str], ledger: Ledger, writers: Sequence[Writer]) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        topics: Sequence[str],
+        ledger: Ledger,
+        writers: Sequence[Writer],
+        ingress: str | None = None,
+    ) -> None:
         self.endpoint = endpoint
+        self._ingress = ingress
+        self._publisher: zmq.Socket[bytes] | None = None
         self._prefixes = sorted({subscription(topic) for topic in topics})
         self._ledger = ledger
         self._writers = writers
@@ -104,6 +115,13 @@ class Receiver:
             subscriber.reconnect_ivl, subscriber.reconnect_ivl_max = RECONNECT_MS, RECONNECT_MAX_MS
             subscriber.ipv6 = self.endpoint.startswith("tcp://[")
             subscriber.connect(self.endpoint)
+            if self._ingress:
+                # What nobody subscribes to, or what a slow router has no room for, is dropped: here it is stored.
+                self._publisher = context.socket(zmq.PUB)
+                self._publisher.linger = DRAIN_QUIET_MS
+                self._publisher.sndhwm = MESSAGES_A_ROUND
+                self._publisher.ipv6 = self._ingress.startswith("tcp://[")
+                self._publisher.connect(self._ingress)
             for prefix in self._prefixes:
                 subscriber.send(b"\x01" + prefix)
             self._loop(subscriber)
@@ -117,6 +135,8 @@ class Receiver:
                 self._take_own(message)
         finally:
             subscriber.close()
+            if self._publisher:
+                self._publisher.close()
             context.term()
 
     def _loop(self, subscriber: zmq.Socket[bytes]) -> None:
@@ -147,7 +167,8 @@ class Receiver:
                 self._malformed[error.reason] += 1
                 self._log.warning(error.reason, "a malformed message: %s", error)
             else:
-                self._take(message)
+                if message.header.source_id != self._own.source.id:  # else it comes back, and was taken already
+                    self._take(message)
         return True
 
     def _take(self, message: Message) -> None:
@@ -176,7 +197,12 @@ class Receiver:
                 log.debug("the listener's error", exc_info=True)
 
     def _take_own(self, message: Message) -> None:
-        """Enter an event of the sink's own as if it had been received, if its topic is subscribed to."""
+        """Publish a message of the sink's own, and enter it as if received, if its topic is subscribed to."""
+        if self._publisher:
+            with contextlib.suppress(zmq.ZMQError):
+                self._publisher.send_multipart(
+                    encode_message(message.topic, message.header, message.payload), zmq.NOBLOCK
+                )
         frame = wire_topic(message.topic)
         if any(frame.startswith(prefix) for prefix in self._prefixes):
             self._take(message)

@@ -159,7 +159,7 @@ class Sink:
             self.ledger.go_on_from(writer.store.books(), time.time())
         if settings.embed_router:
             self._start_router()
-        self._receiver = Receiver(self.egress, settings.topics, self.ledger, self.writers)
+        self._receiver = Receiver(self.egress, settings.topics, self.ledger, self.writers, self.ingress)
         for listener in self._listeners:
             self._receiver.add_listener(listener)
         if settings.http:

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from eventstorm.wire import Message
 from eventstorm_sinks._bounded_log import BoundedLog
@@ -26,6 +25,9 @@ MESSAGE_OVERHEAD_BYTES = 1000
 MAX_OVERFLOWED_STREAMS = 10_000
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
 MAINTAIN_S = 60.0
+# A stream that has no book yet is committed sooner: a process that dies before does not know, when it comes back, where
+# it began to listen. Not at once, since many short programs may come at the same time.
+FIRST_COMMIT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,6 @@ class StoreAccount:
     """Events that found no room since, and are not in the book yet."""
 
 
-class _Queued(NamedTuple):
-    put_s: float
-    what: Message | Entry
-
-
 class _ClosingError(Exception):
     """There is no time left to try again."""
 
@@ -84,10 +81,12 @@ class Writer:
         self._log = BoundedLog(log)
         self._changed = threading.Condition()
         # All below is guarded by the condition's lock; what the thread has taken out to write still counts as queued.
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[Message | Entry] = deque()
         self._overflow: dict[StreamKey, Entry] = {}
         self._queued_bytes = self._queued_events = 0
         self._pending: dict[StreamKey, int] = {}
+        self._commit_by_s = 0.0
+        """When the next write is due; counts while there is something in the queue."""
         self._stored = self._refused = self._overflowed = self._commits = 0
         self._losses = LossLog()
         self._last_error = ""
@@ -111,14 +110,18 @@ class Writer:
             # What overflowed before comes first, since the numbers of a stream are entered in their order.
             now_s = time.monotonic()
             idle = not self._queue
+            wait_s = self._commit_s if self._books.knows(key) else min(self._commit_s, FIRST_COMMIT_S)
+            sooner = idle or now_s + wait_s < self._commit_by_s
+            if sooner:
+                self._commit_by_s = now_s + wait_s
             if self._overflow and (overflowed := self._overflow.pop(key, None)):
-                self._queue.append(_Queued(now_s, overflowed))
-            self._queue.append(_Queued(now_s, message))
+                self._queue.append(overflowed)
+            self._queue.append(message)
             self._queued_bytes += size
             if header.n:
                 self._queued_events += header.n
                 self._pending[key] = self._pending.get(key, 0) + header.n
-            if idle or self._queued_events >= self._batch_events:
+            if sooner or self._queued_events >= self._batch_events:
                 self._changed.notify()
 
     def _put_overflow(self, key: StreamKey, message: Message) -> None:
@@ -208,18 +211,18 @@ class Writer:
                     return []
                 self._changed.wait(until_maintenance_s)
             while self._queue and self._queued_events < self._batch_events and self._close_by_s is None:
-                wait_s = self._queue[0].put_s + self._commit_s - time.monotonic()
+                wait_s = self._commit_by_s - time.monotonic()
                 if wait_s <= 0:
                     break
                 self._changed.wait(wait_s)
             taken: list[Message | Entry] = []
             events = 0
             while self._queue:
-                what = self._queue[0].what
+                what = self._queue[0]
                 events += what.header.n if isinstance(what, Message) else 0
                 if taken and events > self._batch_events:
                     break
-                taken.append(self._queue.popleft().what)
+                taken.append(self._queue.popleft())
             if not self._queue:
                 taken.extend(self._overflow.values())
                 self._overflow.clear()

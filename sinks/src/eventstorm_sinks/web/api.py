@@ -53,13 +53,16 @@ class Api:
     def __init__(self, sink: ServedSink, settings: SinkSettings, live: Live, feed: Feed) -> None:
         self._sink, self._settings, self._live, self._feed = sink, settings, live, feed
         self._pool = ThreadPoolExecutor(THREADS, "eventstorm-queries")
-        self._running = 0
+        # Apart, so that whoever watches over this process gets an answer while long queries fill the other.
+        self._watch_pool = ThreadPoolExecutor(1, "eventstorm-watch")
+        self._running: dict[ThreadPoolExecutor, int] = {}
         self._closing = threading.Event()
 
     def close(self) -> None:
         """Cancel what runs and take no more."""
         self._closing.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._watch_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def topics(self, request: Request) -> Response:
         """``GET /api/topics``."""
@@ -186,16 +189,16 @@ class Api:
     async def ledger(self, request: Request) -> Response:
         """``GET /api/ledger``."""
         Parameters(request).done()
-        return _json(await self._ask(lambda: ledger_document(self._sink.snapshot())))
+        return _json(await self._watch(lambda: ledger_document(self._sink.snapshot())))
 
     async def health(self, request: Request) -> Response:
         """``GET /healthz``."""
-        found = await self._ask(lambda: problems(self._sink))
+        found = await self._watch(lambda: problems(self._sink))
         return _json({"status": "failing" if found else "ok", "problems": found}, 503 if found else 200)
 
     async def metrics(self, request: Request) -> Response:
         """``GET /metrics``."""
-        text = await self._ask(lambda: metrics.render(self._sink.snapshot(), self._feed.clients))
+        text = await self._watch(lambda: metrics.render(self._sink.snapshot(), self._feed.clients))
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     def _reader(self) -> Reader:
@@ -208,16 +211,24 @@ class Api:
         return found
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """Run `question` on one of the threads."""
+        """Run a `question` to a store on one of the threads."""
+        return await self._run(self._pool, question)
+
+    async def _watch(self, question: Callable[[], T]) -> T:
+        """Run a quick `question` about this process, which no query may hold up."""
+        return await self._run(self._watch_pool, question)
+
+    async def _run(self, pool: ThreadPoolExecutor, question: Callable[[], T]) -> T:
         if self._closing.is_set():
             raise Problem("this server is stopping; ask again when it has started anew", 503)
-        if self._running >= THREADS + MAX_WAITING:
-            raise Problem(f"{self._running} requests are being answered already; try again in a moment", 503)
-        self._running += 1
+        running = self._running.get(pool, 0)
+        if running >= THREADS + MAX_WAITING:
+            raise Problem(f"{running} requests are being answered already; try again in a moment", 503)
+        self._running[pool] = running + 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, question)
+            return await asyncio.get_running_loop().run_in_executor(pool, question)
         finally:
-            self._running -= 1
+            self._running[pool] -= 1
 
     async def _closed(self) -> None:
         # Polled, as stop() comes from another thread; only while a query runs.
