@@ -8,11 +8,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstorm.cli import DONE
 from eventstorm.endpoints import DEFAULT_HTTP
 from eventstorm.errors import EventstormError, SettingError
+from eventstorm.settings import load
+from eventstorm_sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,12 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.description = "Show what a running server receives: rate, bytes and losses of each topic and source."
     parser.epilog = "It asks /api/ledger of `eventstorm up` or of a sink with --http. Ctrl-C ends it."
-    parser.add_argument("--url", default=f"http://{DEFAULT_HTTP}", help="the server (default: %(default)s)")
+    parser.add_argument("--url", help=f"the server to ask (default: sink.http, else http://{DEFAULT_HTTP})")
     parser.add_argument(
         "--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: %(default)s)"
     )
     parser.add_argument("--once", action="store_true", help="print one interval and end")
     parser.add_argument("--json", action="store_true", help="one JSON object a line and interval")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="read this file in place of eventstorm.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,24 +60,26 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         EventstormError: the server does not answer.
+        SettingError: the interval or the configuration is wrong.
     """
     if not arguments.interval >= LEAST_INTERVAL_S:
         raise SettingError(f"--interval: {arguments.interval} is too short; give {LEAST_INTERVAL_S} seconds or more")
+    url = arguments.url or f"http://{load(SinkSettings, 'sink', {}, arguments.config).http or DEFAULT_HTTP}"
     try:
         if arguments.json:
-            _print_json(arguments)
+            _print_json(arguments, url)
         else:
-            _show_table(arguments)
+            _show_table(arguments, url)
     except KeyboardInterrupt:
         pass  # the usual way to end it
     return DONE
 
 
-def _print_json(arguments: argparse.Namespace) -> None:
-    before = _fetch(arguments.url)
+def _print_json(arguments: argparse.Namespace, url: str) -> None:
+    before = _fetch(url)
     while True:
         time.sleep(arguments.interval)
-        now = _fetch(arguments.url)
+        now = _fetch(url)
         rows = [each._asdict() for each in rates(before, now)]
         print(json.dumps({"at_s": now["at_s"], "rows": rows, "malformed": now["malformed"]}), flush=True)
         if arguments.once:
@@ -81,16 +87,16 @@ def _print_json(arguments: argparse.Namespace) -> None:
         before = now
 
 
-def _show_table(arguments: argparse.Namespace) -> None:
+def _show_table(arguments: argparse.Namespace, url: str) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
-    before = _fetch(arguments.url)
+    before = _fetch(url)
     if arguments.once or not console.is_terminal:
         while True:
             time.sleep(arguments.interval)
-            now = _fetch(arguments.url)
+            now = _fetch(url)
             console.print(_table(rates(before, now), now, None))
             if arguments.once:
                 return
@@ -100,7 +106,7 @@ def _show_table(arguments: argparse.Namespace) -> None:
         live.update(_table(rates(before, before), before, console.height), refresh=True)
         while True:
             time.sleep(arguments.interval)
-            now = _fetch(arguments.url)
+            now = _fetch(url)
             live.update(_table(rates(before, now), now, console.height), refresh=True)
             before = now
 
