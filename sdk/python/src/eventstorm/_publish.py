@@ -71,6 +71,7 @@ class Publisher:
         self._taken = 0
         self._retry_s = _RETRY_FIRST_S
         self._tick_at = 0.0
+        self._said_goodbye = False
         self._subscriptions: set[bytes] = set()
         self._stale: set[bytes] = set()
         self._settle_at: float | None = None
@@ -168,8 +169,9 @@ class Publisher:
             if self.close_deadline is not None and (
                 now_s >= self.close_deadline or (emitter.interest.known and not emitter.queue and not self._outbox)
             ):
-                self._say_goodbye(socket)
-                return
+                if self._said_goodbye or not may_send or now_s >= self.close_deadline:
+                    return
+                self._say_goodbye(socket, now_s)
             self._sleep(poller, now_s, first_event_at)
 
     # The router
@@ -242,9 +244,7 @@ class Publisher:
             take = queue.popleft
             events = [take() for _ in range(min(len(queue), max(1, self._take_bytes // average)))]
             heard_cost = 0
-            for outgoing in self._batcher.pack(
-                emitter.topic, events, batch_bytes, now_s, int(time.time() * 1000)
-            ):
+            for outgoing in self._batcher.pack(emitter.topic, events, batch_bytes, now_s, int(time.time() * 1000)):
                 self._outbox.append(outgoing)
                 heard_cost += outgoing.cost
             # Unheard events leave no message that could give their room back.
@@ -294,20 +294,19 @@ class Publisher:
             for stream in streams:
                 if now_s >= self._batcher.due_at(stream):
                     stream.count_drops()
-                    if not self._try_send(socket, self._batcher.heartbeat(stream, now_s, int(time.time() * 1000))):
-                        break
-            self._set_room()
+                    self._outbox.append(self._batcher.heartbeat(stream, now_s, int(time.time() * 1000)))
+            self._send(socket)
         # With very many topics, not at each one's own moment: a few rounds in each interval are enough.
         soonest = min(map(self._batcher.due_at, streams), default=now_s + _LONGEST_WAIT_S)
         self._tick_at = min(max(soonest, now_s + self._settings.heartbeat_s / 4), now_s + _LONGEST_WAIT_S)
 
-    def _say_goodbye(self, socket: zmq.Socket[bytes]) -> None:
-        now_s, at_ms = time.monotonic(), int(time.time() * 1000)
+    def _say_goodbye(self, socket: zmq.Socket[bytes], now_s: float) -> None:
+        self._said_goodbye = True
         for stream in self._batcher.streams.values():
-            if stream.topic.heard and self._may_send() and not self._outbox:
+            if stream.topic.heard:
                 stream.count_drops()
-                if not self._try_send(socket, self._batcher.heartbeat(stream, now_s, at_ms, bye=True)):
-                    break
+                self._outbox.append(self._batcher.heartbeat(stream, now_s, int(time.time() * 1000), bye=True))
+        self._send(socket)
 
     # Waiting and telling
 

@@ -190,6 +190,9 @@ class Source:
             return
         try:
             if not self._started:
+                # Before the thread: it registers functions for forks, which must not change while `_before_fork` waits.
+                import logging  # noqa: F401
+
                 if self._wake_fds is None:
                     self._wake_fds = _pipe()
                 self._importing = True
@@ -206,11 +209,11 @@ class Source:
     def _run(self, wake_fds: tuple[int, int], close_deadline: float | None = None) -> None:
         if close_deadline is None:
             _block_signals()
-        # Imported here, in the background, since it takes longer than a first event may.
         import logging
 
         log = logging.getLogger("eventstorm")
         try:
+            # Here, in the background, since it takes longer than a first event may.
             from eventstorm._publish import Publisher
 
             settings, emitter = self._load(log), self._emitter
