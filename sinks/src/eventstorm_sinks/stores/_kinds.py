@@ -54,9 +54,9 @@ _KINDS: dict[str, Any] = {
         "bytes": b"\x00\xff",
         "empty": b"",
         **{f"subtype {subtype}": bson.Binary(b"0123456789abcdef", subtype) for subtype in (1, 2, 3, 4, 5, 8, 128)},
-        "not a uuid": bson.Binary(b"short", 4),
         "uuid": bson.Binary.from_uuid(uuid.UUID(int=7)),
     },
+    "binary that should be a UUID": {"short": bson.Binary(b"short", 4)},
     "regular expressions": {"a": bson.Regex("^a.*b$", "imsx"), "b": bson.Regex(""), "c": bson.Regex('"/\\', re.I)},
     "code": {"plain": bson.Code("function () {}"), "scope": bson.Code("x", {"x": bson.Int64(1), "y": {"z": 2.0}})},
     "timestamp": {"least": bson.Timestamp(0, 0), "most": bson.Timestamp(2**32 - 1, 2**32 - 1)},
@@ -107,7 +107,21 @@ _KINDS: dict[str, Any] = {
     "a mebibyte": {"text": "x" * 2**20},
     "many fields": {f"field {number}": number for number in range(2000)},
 }
+
+
+def _is_read(document: bytes) -> bool:
+    try:
+        bson.decode(document)
+    except bson.InvalidBSON:
+        return False
+    return True
+
+
+# What this release of bson cannot decode, every store may refuse: older ones, the last for Python 3.10 among them, take
+# no UUID of another length.
 DOCUMENTS: dict[str, bytes] = {
-    name: document if isinstance(document, bytes) else bson.encode(document) for name, document in _KINDS.items()
+    name: document
+    for name, each in _KINDS.items()
+    if _is_read(document := each if isinstance(each, bytes) else bson.encode(each))
 }
 """BSON documents that every store has to give back."""

@@ -24,6 +24,19 @@ _MAX_RESULT_BYTES = 64 * 2**20
 # How soon a query notices that its time is up or that nobody waits for it.
 _LOOK_S = 0.05
 
+# What DuckDB 1.5, which Python 3.10 has, lets a locked configuration's SELECT do. One of them makes it write its log to
+# a file, after which every query fails, as no file may be opened. Later versions refuse them by themselves.
+_SWITCHES = {
+    "CHECKPOINT",
+    "DISABLE_LOGGING",
+    "DISABLE_PROFILING",
+    "ENABLE_LOGGING",
+    "ENABLE_PROFILING",
+    "FORCE_CHECKPOINT",
+    "JSON_EXECUTE_SERIALIZED_SQL",  # which may hide any of the others
+    "TRUNCATE_DUCKDB_LOGS",
+}
+
 _size_of = msgspec.json.Encoder(enc_hook=str).encode
 _from_json = msgspec.json.Decoder().decode
 
@@ -43,6 +56,8 @@ def run_query(
     try:
         with limited(connection, timeout_s, cancelled):
             statement = _only_select(connection, query)
+            if duckdb.__version__.startswith("1."):
+                _refuse_switches(connection, statement)
             described = connection.execute(f"DESCRIBE (\n{statement}\n)").fetchall()
             names, types = [row[0] for row in described], [row[1] for row in described]
             shown = ", ".join(_shown(f"c{number}", kind) for number, kind in enumerate(types))
@@ -104,6 +119,17 @@ def _only_select(connection: duckdb.DuckDBPyConnection, query: str) -> str:
         kind = statements[0].type.name.lower().replace("_", " ")
         raise EventstormError(f"a {kind} statement; only SELECT and its like are answered, nothing can be changed")
     return statements[0].query.strip().rstrip(";")
+
+
+def _refuse_switches(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Refuse a query whose plan, where macros and texts of SQL are resolved, calls what is more than a question."""
+    ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) (\n{statement}\n)").fetchall()
+    steps = list(_from_json(plan))
+    while steps:
+        step = steps.pop()
+        if step["name"] in _SWITCHES:
+            raise EventstormError(f"{step['name'].lower()}(): only questions are answered, nothing can be changed")
+        steps += step["children"]
 
 
 def _shown(column: str, kind: str) -> str:

@@ -133,10 +133,14 @@ def _between(start_ms: int | None, stop_ms: int | None) -> tuple[list[str], dict
     conditions = ["true"]
     values: dict[str, Any] = {}
     for name, comparison, value in (("start_ms", ">=", start_ms), ("stop_ms", "<", stop_ms)):
-        if value is not None:
-            conditions.append(f"ts {comparison} make_timestamp_ms(${name})::TIMESTAMPTZ")
-            # A stop beyond the last possible time is after that, too.
-            values[name] = min(max(value, MIN_TS_MS), MAX_TS_MS + 1)
+        if value is None:
+            continue
+        if value > MAX_TS_MS:
+            # After the last possible time, which DuckDB 1.5 cannot write as a time any more.
+            conditions.append(f"ts {comparison} 'infinity'::TIMESTAMPTZ")
+            continue
+        conditions.append(f"ts {comparison} make_timestamp_ms(${name})::TIMESTAMPTZ")
+        values[name] = max(value, MIN_TS_MS)
     return conditions, values
 
 
