@@ -175,9 +175,7 @@ def test_a_topic_may_be_of_an_enumeration(source: Source, peer: Peer) -> None:
     assert len(peer.numbered()) == 1
 
 
-def test_an_event_over_the_limit_is_refused_and_one_at_it_arrives(
-    peer: Peer, source_to: Callable[..., Source]
-) -> None:
+def test_an_event_over_the_limit_is_refused_and_one_at_it_arrives(peer: Peer, source_to: Callable[..., Source]) -> None:
     source = source_to(peer.endpoint, max_event_bytes=1000)
     around = len(bson.encode({"a": b""}))
     assert source.emit("a.b", a=b"x" * (1000 - around))

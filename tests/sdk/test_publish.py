@@ -46,9 +46,7 @@ def test_a_batch_goes_when_it_is_old_enough(source: Source, peer: Peer) -> None:
     assert time.monotonic() - started < 1.0  # 20 ms, and what a busy machine adds
 
 
-def test_heartbeats_tell_the_next_number_while_nothing_is_emitted(
-    peer: Peer, source_to: Callable[..., Source]
-) -> None:
+def test_heartbeats_tell_the_next_number_while_nothing_is_emitted(peer: Peer, source_to: Callable[..., Source]) -> None:
     source = source_to(peer.endpoint, heartbeat_s=0.05)
     source.emit("a.b")
     wait_until(lambda: len([m for m in peer.messages if m.header.seq == 1 and m.header.n == 0]) >= 2, "heartbeats")

@@ -130,7 +130,7 @@ class Emitter:
         self._listen()
 
     def _listen(self) -> None:
-        for topic in list(self.topics.values()):
+        for topic in list(self.by_index.values()):  # not `topics`, which `close` empties
             topic.heard = self._hears(topic)
 
     def _hears(self, topic: Topic) -> bool:

@@ -16,12 +16,12 @@ How libzmq behaves here (4.3.5; ``src/xpub.cpp``, ``src/session_base.cpp``):
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import struct
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -30,9 +30,10 @@ from eventstorm._emit import EVENT_OVERHEAD_BYTES, NEVER, Emitter
 from eventstorm._interest import NOTHING, Interest
 from eventstorm.settings import SdkSettings
 
-__all__ = ["Publisher"]
+if TYPE_CHECKING:
+    from logging import Logger
 
-_log = logging.getLogger("eventstorm")
+__all__ = ["Publisher"]
 
 # Messages that may wait inside libzmq: few, since what waits there cannot be counted exactly; enough to keep the
 # connection busy while this thread waits for the interpreter's lock.
@@ -57,8 +58,16 @@ class Publisher:
     """
 
     def __init__(
-        self, emitter: Emitter, settings: SdkSettings, source_id: bytes, host: str, service: str, wake_fd: int
+        self,
+        emitter: Emitter,
+        settings: SdkSettings,
+        source_id: bytes,
+        host: str,
+        service: str,
+        wake_fd: int,
+        log: Logger,
     ) -> None:
+        self._log = log
         self._emitter = emitter
         self._settings = settings
         self._on = settings.enabled and bool(settings.endpoint)
@@ -345,7 +354,7 @@ class Publisher:
             where = self._settings.endpoint
             state = "was too slow" if self.connected else "did not answer"
             plural = "" if self.unsent == 1 else "s"
-            _log.warning("%d event%s not sent: the router at %s %s in time", self.unsent, plural, where, state)
+            self._log.warning("%d event%s not sent: the router at %s %s in time", self.unsent, plural, where, state)
 
     def _report(self, now_s: float) -> None:
         """Log what was dropped: one line a reason and minute."""
@@ -360,4 +369,4 @@ class Publisher:
                 example = self._emitter.examples.get(reason, "")
                 plural = "" if count - logged == 1 else "s"
                 last = f" (the last one: {example})" if example else ""
-                _log.warning("%d event%s dropped: %s%s", count - logged, plural, reason, last)
+                self._log.warning("%d event%s dropped: %s%s", count - logged, plural, reason, last)

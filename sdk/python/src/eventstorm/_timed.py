@@ -54,7 +54,8 @@ class timed:  # reads as the function that it is to its users
         import inspect  # at the decoration of a function, not at import, which it would make slower by a third
 
         if isinstance(function, (staticmethod, classmethod)):
-            return type(function)(self(function.__func__))
+            kind: Any = type(function)
+            return kind(self(function.__func__))  # type: ignore[no-any-return]
         # Each call is timed by an instance of its own: calls run in many threads and tasks at once.
         topic, fields = self._topic, self._fields
         wrapper: Any

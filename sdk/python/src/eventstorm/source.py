@@ -130,8 +130,10 @@ class Source:
             if emitter.queue:
                 # No thread could be started: Python 3.12 and later start none while the program ends.
                 self._started = True
+                import logging
+
                 self._wake_fds = _pipe()
-                self._run(self._wake_fds, deadline)
+                self._run(self._wake_fds, logging.getLogger("eventstorm"), deadline)
             return
         # A little longer than the publisher itself waits, for it to close its socket.
         while not self._done and time.monotonic() < deadline + 0.5:
@@ -190,14 +192,15 @@ class Source:
             return
         try:
             if not self._started:
-                # Before the thread: it registers functions for forks, which must not change while `_before_fork` waits.
-                import logging  # noqa: F401
+                # Not in the thread: a fork holds the lock of `logging` while `_before_fork` waits for that thread.
+                import logging
 
+                log = logging.getLogger("eventstorm")
                 if self._wake_fds is None:
                     self._wake_fds = _pipe()
                 self._importing = True
                 # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
-                _native("_thread", "start_new_thread")(self._run, (self._wake_fds,))
+                _native("_thread", "start_new_thread")(self._run, (self._wake_fds, log))
                 self._started = True
                 _at_exit_of_multiprocessing()
         except Exception:
@@ -206,22 +209,21 @@ class Source:
         finally:
             self._starting.release()
 
-    def _run(self, wake_fds: tuple[int, int], close_deadline: float | None = None) -> None:
+    def _run(self, wake_fds: tuple[int, int], log: Logger, close_deadline: float | None = None) -> None:
         if close_deadline is None:
             _block_signals()
-        import logging
-
-        log = logging.getLogger("eventstorm")
         try:
             # Here, in the background, since it takes longer than a first event may.
             from eventstorm._publish import Publisher
 
-            settings, emitter = self._load(log), self._emitter
+            settings, wrong, emitter = *self._load(), self._emitter
             host = settings.host or os.uname().nodename
             service = settings.service or _program_name()
-            publisher = Publisher(emitter, settings, self.id, _clean(host), _clean(service), wake_fds[0])
+            publisher = Publisher(emitter, settings, self.id, _clean(host), _clean(service), wake_fds[0], log)
             publisher.close_deadline = close_deadline
             self._importing = False
+            if wrong:  # the application goes on, whatever its operator wrote
+                log.error("the defaults are used, since a setting is wrong: %s", wrong)
             if wake_fds is self._wake_fds:  # else `configure` lost patience, and another thread is at work
                 self._publisher = publisher
                 publisher.run()
@@ -234,20 +236,20 @@ class Source:
                 self._emitter.wake_at = NEVER
                 self._done = True
 
-    def _load(self, log: Logger) -> SdkSettings:
+    def _load(self) -> tuple[SdkSettings, Exception | None]:
+        """Return the settings, and what is wrong with those that were given."""
         from eventstorm.settings import SdkSettings, load
 
-        settings = self._settings
+        settings, wrong = self._settings, None
         if settings is None:
             try:
                 settings = load(SdkSettings, "sdk", {})
-            except Exception as error:  # the application goes on, whatever its operator wrote
-                log.error("the defaults are used, since a setting is wrong: %s", error)
-                settings = SdkSettings()
+            except Exception as error:
+                settings, wrong = SdkSettings(), error
             self._settings = settings
             self._emitter.max_event_bytes = settings.max_event_bytes
             self._emitter.max_topics = settings.max_topics
-        return settings
+        return settings, wrong
 
     def _wake(self) -> None:
         self._emitter.wake_at = NEVER
