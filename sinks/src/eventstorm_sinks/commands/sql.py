@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("query", metavar="QUERY", help="one SELECT; - reads it from standard input")
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--url", help=f"the server to ask (default: http://{DEFAULT_HTTP}, if one runs there)")
+    place.add_argument("--url", help=f"the server to ask (default: sink.http, else http://{DEFAULT_HTTP}, if it runs)")
     place.add_argument("--store", metavar="PATH", help="the file to open, as PATH or duckdb:PATH, and no server")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--rows", type=int, metavar="N", help="the most rows to return (default: sink.sql_rows)")

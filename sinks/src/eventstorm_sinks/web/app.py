@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -71,6 +71,7 @@ def make_app(sink: ServedSink, settings: SinkSettings, live: Live, bound_host: s
             ValueError: _value_error,
             StoreUnavailable: _unavailable,
             HTTPException: _http_error,
+            ClientDisconnect: _gone,
             Exception: _fault,
         },
         lifespan=lifespan,
@@ -95,6 +96,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else ""
     return JSONResponse({"error": f"{request.url.path}: {detail}; see docs/http-api.md for what there is"}, status)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    # Nobody reads this, but a client that leaves in the middle of its question is no fault of ours, to be logged.
+    return Response(status_code=400)
 
 
 async def _fault(request: Request, error: Exception) -> Response:
