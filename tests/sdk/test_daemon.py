@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +48,16 @@ def test_a_supervisor_that_is_gone_is_no_error(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     announce_ready("here I am")
     assert capsys.readouterr().err == "here I am\n"
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process():
+    code = """if True:
+        import sys, threading
+        from eventstorm.daemon import leave
+        threading.Thread(target=threading.Event().wait, name="stuck").start()
+        print("all of it")
+        sys.exit(leave(7))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (7, "all of it\n")
+    assert done.stderr == "stuck does not end; not waiting for it\n"

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -380,3 +381,35 @@ def test_the_command_says_what_is_wrong(arguments: list[str], code: int, says: s
     assert process.returncode == code
     assert says in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_stop(
+    settings: SinkSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is left behind, and named."""
+    let_go = threading.Event()
+    monkeypatch.setattr("eventstorm_sinks.sink.CLOSE_S", 0.2)
+    with Sink(settings) as sink:
+        close = sink.writers[0].store.close
+
+        def hang() -> None:
+            let_go.wait(30)
+            close()
+
+        monkeypatch.setattr(sink.writers[0].store, "close", hang)
+        stop = threading.Thread(target=sink.stop)
+        stop.start()
+        stop.join(10)
+        stopped = not stop.is_alive()
+    let_go.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("eventstorm-close"):
+            thread.join(10)
+    assert stopped
+    assert "left behind" in caplog.text
+
+
+def test_a_store_without_a_place_is_told_how_to_be_written() -> None:
+    """The kind is right: no other is proposed."""
+    with pytest.raises(SettingError, match="'jsonl' has no place; write it as jsonl:PLACE"):
+        open_store("jsonl", SinkSettings())

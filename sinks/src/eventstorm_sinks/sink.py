@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # How long the stores have, together, to take what waits when the sink stops.
 FLUSH_S = 5.0
+# And so long to close. What DuckDB has committed is safe before it is closed, so nothing is lost by not waiting longer.
+CLOSE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,10 @@ class Sink:
         self.web.start()
 
     def stop(self) -> None:
-        """Stop receiving, write what waits, close the stores; within about ten seconds. A second call does nothing."""
+        """Stop receiving, write what waits, close the stores. A second call does nothing.
+
+        Within about ten seconds: a store that hangs is left behind, with what it did not take counted as lost.
+        """
         if self.web:
             self.web.stop()
             self.web = None
@@ -203,11 +209,17 @@ class Sink:
         stop_by_s = time.monotonic() + FLUSH_S
         for writer in self.writers:
             writer.close(max(stop_by_s - time.monotonic(), 0.1))
-        for writer in self.writers:
-            try:
-                writer.store.close()
-            except Exception:
-                log.exception("%s: could not be closed", writer.url)
+        closing = [
+            threading.Thread(target=_close, args=(writer,), name=f"eventstorm-close-{writer.url}", daemon=True)
+            for writer in self.writers
+        ]
+        for thread in closing:
+            thread.start()
+        stop_by_s = time.monotonic() + CLOSE_S
+        for writer, thread in zip(self.writers, closing, strict=True):
+            thread.join(max(stop_by_s - time.monotonic(), 0))
+            if thread.is_alive():
+                log.error("%s: not closed within %g s; left behind", writer.url, CLOSE_S)
 
     def __enter__(self) -> Sink:
         self.start()
@@ -230,6 +242,13 @@ class Sink:
         rows = [_row(received.get(key), [(url, books.get(key)) for url, books in accounts]) for key in keys]
         rows.sort(key=lambda row: (row.topic, row.source.host, row.source.service, row.source.pid, row.source.id))
         return SinkSnapshot(time.time(), tuple(rows), tuple(writer.stats() for writer in self.writers), self.malformed)
+
+
+def _close(writer: Writer) -> None:
+    try:
+        writer.store.close()
+    except Exception:
+        log.exception("%s: could not be closed", writer.url)
 
 
 def _row(account: StreamAccount | None, stores: list[tuple[str, StoreAccount | None]]) -> LedgerRow:

@@ -8,9 +8,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
-__all__ = ["announce_ready", "stop_signal"]
+__all__ = ["announce_ready", "leave", "stop_signal"]
+
+# Threads that were told to end are given so long to do it.
+_LEAVE_S = 0.5
 
 
 def announce_ready(line: str) -> None:
@@ -43,6 +47,23 @@ def stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def leave(code: int) -> int:
+    """Return the exit code, or end the process with it here and now if a thread does not end.
+
+    Call it last, when all is stopped. Python would wait for ever for a thread that hangs in a disk or a query.
+    """
+    leave_by_s = time.monotonic() + _LEAVE_S
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(max(leave_by_s - time.monotonic(), 0))
+            if thread.is_alive():
+                print(f"{thread.name} does not end; not waiting for it", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stdout.flush()
+                os._exit(code)
+    return code
 
 
 def _notify(state: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventstorm.cli import DONE, run_alone
-from eventstorm.daemon import announce_ready, stop_signal
+from eventstorm.daemon import announce_ready, leave, stop_signal
 from eventstorm.errors import EventstormError, SettingError
 from eventstorm.settings import load
 from eventstorm_sinks.settings import SinkSettings
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
                     raise EventstormError(f"the embedded router failed: {sink.router.failure}")
         for line in _summary(sink):
             print(line, file=sys.stderr)
-    return DONE
+    return leave(DONE)
 
 
 def main() -> int:

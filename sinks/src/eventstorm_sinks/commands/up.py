@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventstorm.cli import DONE
-from eventstorm.daemon import announce_ready, stop_signal
+from eventstorm.daemon import announce_ready, leave, stop_signal
 from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_INGRESS
 from eventstorm.errors import EventstormError, StartError
 from eventstorm.settings import load, setting
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
             if sink.router and sink.router.failure:
                 raise EventstormError(f"the router failed: {sink.router.failure}")
     print(_goodbye(sink), file=sys.stderr)
-    return DONE
+    return leave(DONE)
 
 
 def _settings(arguments: argparse.Namespace) -> SinkSettings:

@@ -161,8 +161,10 @@ def open_store(url: str, settings: SinkSettings) -> Store:
     """
     scheme, colon, location = url.partition(":")
     found = {entry.name: entry for entry in entry_points(group="eventstorm.stores")}
-    if not colon or scheme not in found:
+    if scheme not in found:
         raise SettingError(f"store: {url!r}: no store {scheme!r}{nearest(scheme, list(found))}; write KIND:PLACE")
+    if not colon:
+        raise SettingError(f"store: {url!r} has no place; write it as {scheme}:PLACE")
     try:
         cls = found[scheme].load()
     except ImportError as error:
