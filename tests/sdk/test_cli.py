@@ -52,3 +52,18 @@ def test_output_that_nobody_reads_ends_a_command_quietly_even_at_its_end():
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"]])
+def test_help_that_nobody_reads_ends_quietly(arguments):
+    code = (
+        f"import sys; sys.stdin.read(); sys.argv[1:] = {arguments}; from eventstorm.cli import main; sys.exit(main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=10) == 0

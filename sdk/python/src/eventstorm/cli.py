@@ -39,6 +39,13 @@ class Command(Protocol):
 
 def main() -> int:
     """Run the ``eventstorm`` command."""
+    try:
+        return _main()
+    except BrokenPipeError:
+        return _reader_left()
+
+
+def _main() -> int:
     commands = {entry.name: entry for entry in entry_points(group="eventstorm.commands")}
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name and not name.startswith("-"):
@@ -57,7 +64,7 @@ def main() -> int:
         print(f"eventstorm {eventstorm.__version__}")
         return DONE
     if name in ("", "-h", "--help"):
-        print(_help(commands))
+        print(_help(commands), flush=True)
         return DONE if name else WRONG_USAGE
     print(f"eventstorm: no option {name!r}; see eventstorm --help", file=sys.stderr)
     return WRONG_USAGE
@@ -68,7 +75,12 @@ def run_alone(command: Command, program: str, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=program, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_arguments(parser)
     try:
-        code = command.run(parser.parse_args(arguments))
+        try:
+            parsed = parser.parse_args(arguments)
+        except SystemExit:
+            sys.stdout.flush()  # the help, whose reader may have gone away
+            raise
+        code = command.run(parsed)
         sys.stdout.flush()
         return code
     except StartError as error:
@@ -81,11 +93,15 @@ def run_alone(command: Command, program: str, arguments: list[str]) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does: end quietly, and keep Python from flushing into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return _reader_left()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _reader_left() -> int:
+    """End quietly when the reader of our output went away, as `| head` does; keep Python from flushing into it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
 
 
 def _help(commands: dict[str, EntryPoint]) -> str:
