@@ -129,7 +129,7 @@ UNENCODABLE: dict[str, Callable[[], Any]] = {
     "bytes as key": lambda: {b"a": 1},
     "a mapping that raises": RaisingMapping,
     "a set": lambda: {1, 2},
-    "too deep": lambda: _deep(5000),
+    "too deep": lambda: _deep(100_000),
     "self-referencing": _endless,
 }
 
