@@ -153,15 +153,6 @@ def test_the_workers_of_gunicorn_with_preload(peer: Peer, tmp_path: Path, worker
     _serve([*gunicorn, "-b", address, "--no-control-socket", "application"], address, peer, tmp_path)
 
 
-def test_the_workers_of_uwsgi(peer: Peer, tmp_path: Path) -> None:
-    uwsgi = Path(sys.executable).with_name("uwsgi")
-    if not uwsgi.exists():
-        pytest.skip("uWSGI is not installed: it has no wheels, so it is not among the tests' requirements")
-    address = free_endpoint().removeprefix("tcp://")
-    options = ["--master", "--processes", "4", "--enable-threads", "--die-on-term", "--py-call-osafterfork"]
-    _serve([str(uwsgi), "--http-socket", address, *options, "--module", "application"], address, peer, tmp_path)
-
-
 @pytest.mark.parametrize("patch", ["before", "after"])
 def test_a_program_that_gevent_has_patched(peer: Peer, tmp_path: Path, patch: str) -> None:
     pytest.importorskip("gevent")
