@@ -83,8 +83,7 @@ def _fields(seq: int) -> dict[str, object]:
 
 def _write(store: DuckdbStore, messages: list[list[bytes]], first_seq: int) -> None:
     batches = [
-        Batch(message.topic, SOURCE, message.header.tid, tuple(message.events()))
-        for message in map(decode_message, messages)
+        Batch(message.topic, SOURCE, message.header.tid, message.events()) for message in map(decode_message, messages)
     ]
     total = first_seq + ROWS
     store.write(batches, [Book(TOPIC, SOURCE, 0, 0, total, 0, stored=total)])

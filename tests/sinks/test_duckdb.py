@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstorm.errors import EventstormError, StartError
-from eventstorm.wire import Event
+from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Reader
@@ -47,7 +47,7 @@ def batch(documents: list[Any], first_seq: int = 0, topic: str = "shop.order", t
     """A batch of documents, or of BSON, a millisecond apart."""
     encoded = [each if isinstance(each, bytes) else bson.encode(each) for each in documents]
     events = [Event(seq, NOON_MS + seq, data) for seq, data in enumerate(encoded, first_seq)]
-    return Batch(topic, SOURCE, tid, events)
+    return Batch(topic, SOURCE, tid, Events.of(events))
 
 
 def nested(depth: int) -> bytes:
@@ -201,13 +201,13 @@ def test_an_event_that_is_no_bson_is_refused_and_nothing_of_its_write_is_stored(
 @pytest.mark.parametrize("ts_ms", [2**63 - 1, 9_223_372_036_854_775, -9_223_372_022_400_001, -(2**63)])
 def test_a_time_that_timestamptz_cannot_hold_is_refused(store: DuckdbStore, ts_ms: int) -> None:
     with pytest.raises(ValueError, match="TIMESTAMPTZ"):
-        store.write([Batch("shop.order", SOURCE, 0, [Event(0, ts_ms, bson.encode({}))])], [])
+        store.write([Batch("shop.order", SOURCE, 0, Events.of([Event(0, ts_ms, bson.encode({}))]))], [])
     assert list(store.read()) == []
 
 
 @pytest.mark.parametrize("ts_ms", [-9_223_372_022_400_000, -(2**53), -1, 2**53, 9_223_372_036_854_774])
 def test_times_far_away_come_back(store: DuckdbStore, ts_ms: int) -> None:
-    store.write([Batch("shop.order", SOURCE, 0, [Event(0, ts_ms, bson.encode({}))])], [])
+    store.write([Batch("shop.order", SOURCE, 0, Events.of([Event(0, ts_ms, bson.encode({}))]))], [])
     assert [each.ts_ms for each in store.read()] == [ts_ms]
     assert [each.ts_ms for each in store.read(start_ms=-(2**63), stop_ms=2**63 - 1)] == [ts_ms]
 
@@ -257,7 +257,7 @@ def test_books_are_replaced_and_forgotten_stream_by_stream(path: Path) -> None:
 
 def test_reads_are_in_the_order_of_time_and_bounded_by_it(store: DuckdbStore) -> None:
     events = [Event(seq, NOON_MS + ms, bson.encode({})) for seq, ms in enumerate((5, 1, 3, 1))]
-    store.write([Batch("shop.order", SOURCE, 0, events)], [])
+    store.write([Batch("shop.order", SOURCE, 0, Events.of(events))], [])
     assert [each.ts_ms - NOON_MS for each in store.read()] == [1, 1, 3, 5]
     assert seqs(store) == [1, 3, 2, 0]
     assert [each.ts_ms - NOON_MS for each in store.read(start_ms=NOON_MS + 3, stop_ms=NOON_MS + 5)] == [3]

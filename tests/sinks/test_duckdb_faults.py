@@ -13,7 +13,7 @@ from pathlib import Path
 import bson
 import pytest
 
-from eventstorm.wire import Event
+from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import StoreUnavailable
@@ -30,7 +30,9 @@ def write(store: DuckdbStore, first_seq: int, ts_ms: int = 1_700_000_000_000, ro
         for seq in range(first_seq, first_seq + rows)
     ]
     total = first_seq + rows
-    store.write([Batch("shop.order", SOURCE, 0, events)], [Book("shop.order", SOURCE, 0, 0, total, 0, stored=total)])
+    store.write(
+        [Batch("shop.order", SOURCE, 0, Events.of(events))], [Book("shop.order", SOURCE, 0, 0, total, 0, stored=total)]
+    )
 
 
 def stored(store: DuckdbStore) -> int:

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from eventstorm.errors import EventstormError, StartError
-from eventstorm.wire import Event
+from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, TopicSummary
@@ -36,7 +36,7 @@ def put(
 ) -> None:
     """Store documents a second apart."""
     events = [Event(seq, NOON_MS + seq * step_ms, bson.encode(each)) for seq, each in enumerate(documents)]
-    store.write([Batch(topic, SOURCE, tid, events)], [])
+    store.write([Batch(topic, SOURCE, tid, Events.of(events))], [])
 
 
 def ask(store: DuckdbStore, query: str, rows: int = 100, timeout_s: float = 20.0) -> list[list[object]]:

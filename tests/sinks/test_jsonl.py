@@ -15,7 +15,7 @@ import bson
 import pytest
 
 from eventstorm.errors import EventstormError, StartError
-from eventstorm.wire import Event
+from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores._lines import encode_line
@@ -31,7 +31,9 @@ def batch(start: int, stop: int, size: int = 0, ts_ms: int = 0) -> Batch:
         "shop.order",
         SOURCE,
         0,
-        [Event(seq, ts_ms + seq, bson.encode({"number": seq, "filling": "x" * size})) for seq in range(start, stop)],
+        Events.of(
+            Event(seq, ts_ms + seq, bson.encode({"number": seq, "filling": "x" * size})) for seq in range(start, stop)
+        ),
     )
 
 
@@ -70,7 +72,7 @@ def open_store(path: Path) -> Iterator[Callable[..., JsonlStore]]:
 def test_a_line_is_extended_json_that_people_can_read() -> None:
     """Plain values look plain; only what would come back as something else does not."""
     data = bson.encode({"total": 42.5, "items": 3, "big": 2**40, "small": bson.Int64(5), "at": bson.DatetimeMS(1)})
-    line = encode_line(Batch("shop.order", SOURCE, 1, []), Event(2, 1_767_225_600_000, data))
+    line = encode_line(Batch("shop.order", SOURCE, 1, Events.of([])), Event(2, 1_767_225_600_000, data))
     assert line.endswith(b"}\n")
     assert json.loads(line) == {
         "_id": "73" * 12 + "00000001" + "0000000000000002",
@@ -229,7 +231,7 @@ def test_what_is_too_old_goes(path: Path, open_store: Callable[..., JsonlStore])
 def test_reading_sorts_in_bounded_memory() -> None:
     """Runs go to temporary files; too many of these are merged."""
     events = [Event(seq, (seq * 7919) % 1000, bson.encode({"number": seq})) for seq in range(1000)]
-    lines = [encode_line(Batch("a", SOURCE, 0, []), event) for event in events]
+    lines = [encode_line(Batch("a", SOURCE, 0, Events.of([])), event) for event in events]
     keyed = [Keyed(event.ts_ms, line[8:56].decode(), line) for event, line in zip(events, lines, strict=True)]
     with contextlib.ExitStack() as stack:
         assert list(sort_lines(keyed, stack, run_bytes=1500)) == sorted(keyed)
@@ -257,7 +259,7 @@ def test_a_full_device_is_unavailable() -> None:
 
 _PRINT = f"""
 import os, sys
-from eventstorm.wire import Event
+from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import StoreUnavailable
@@ -265,7 +267,7 @@ from eventstorm_sinks.stores.jsonl import JsonlStore
 
 try:
     JsonlStore("-", SinkSettings()).write(
-        [Batch("a", Source(b"s" * 12, "", "", 0), 0, [Event(0, 0, {bson.encode({})!r})])], []
+        [Batch("a", Source(b"s" * 12, "", "", 0), 0, Events.of([Event(0, 0, {bson.encode({})!r})]))], []
     )
 except StoreUnavailable as error:
     print("unavailable:", error, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from typing import Any
 import bson
 import pytest
 
-from eventstorm.wire import Event
+from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores.duckdb import DuckdbStore
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
     place = tmp_path / "events.duckdb"
     store = DuckdbStore(str(place), SinkSettings())
     event = Event(0, 1_700_000_000_000, bson.encode({"name": "[red]\x1b[2J\ttab\nline\u202e"}))
-    store.write([Batch("shop.order", Source(b"0123456789ab", "h", "s", 1), 0, [event])], [])
+    store.write([Batch("shop.order", Source(b"0123456789ab", "h", "s", 1), 0, Events.of([event]))], [])
     store.close()
     return place
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from eventstorm.wire import Event, event_id
+from eventstorm.wire import Event, Events, event_id
 
 __all__ = ["Batch", "Book", "Source", "StoredEvent", "StreamKey"]
 
@@ -30,13 +29,13 @@ class StreamKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive events of one topic from one source, on their way into a store."""
+    """Events of one topic from one source, on their way into a store."""
 
     topic: str
     source: Source
     tid: int
-    events: Sequence[Event]
-    """In the order of their numbers."""
+    events: Events
+    """In the order of their numbers, none twice."""
 
     @property
     def key(self) -> StreamKey:

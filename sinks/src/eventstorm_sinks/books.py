@@ -7,17 +7,18 @@ failed write changes nothing, and each half of a split one carries its own numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from eventstorm.wire import Event, Message
+from eventstorm.wire import Events, Message
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
 from eventstorm_sinks.ledger import OTHER_TOPICS, REMAINDER_TID, blame, remainder_key
 
 __all__ = ["Books", "Entry", "Posting"]
 
 MAX_STORED_NUMBER = 2**63 - 1
+_NO_EVENTS = Events((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,12 @@ class Entry:
     """The account of these numbers alone; those of `events` count as stored."""
     drop_before: int
     """How many events the source had dropped, in all, below ``book.first_seq``."""
-    events: Sequence[Event] = ()
+    events: Events = _NO_EVENTS
 
     @classmethod
     def of(cls, message: Message) -> Entry:
         """Make the entry of a message that is to be stored."""
-        return cls(_book(message, stored=message.header.n), message.header.drop, list(message.events()))
+        return cls(_book(message, stored=message.header.n), message.header.drop, message.events())
 
     @classmethod
     def overflowed(cls, message: Message) -> Entry:
@@ -46,7 +47,7 @@ class Entry:
 
     def split(self, count: int) -> tuple[Entry, Entry]:
         """Cut after the first `count` events; only for entries that are nothing but events."""
-        middle = self.events[count].seq
+        middle = self.events.seqs[count]
         book, rest = self.book, len(self.events) - count
         return (
             Entry(replace(book, next_seq=middle, stored=count, closed=False), self.drop_before, self.events[:count]),
@@ -91,7 +92,7 @@ class Books:
         The events of a stream are put together into one batch, since many small ones are expensive for a store.
         """
         changed: dict[StreamKey, Book] = {}
-        events: dict[StreamKey, list[Event]] = {}
+        events: dict[StreamKey, list[Events]] = {}
         for entry in entries:
             key = entry.book.key
             book = changed.get(key) or self._books.get(key)
@@ -101,9 +102,11 @@ class Books:
             else:
                 changed[key] = entry.book
             if entry.events:
-                events.setdefault(key, []).extend(entry.events)
+                events.setdefault(key, []).append(entry.events)
         batches = [
-            Batch(book.topic, book.source, book.tid, events[key]) for key, book in changed.items() if key in events
+            Batch(book.topic, book.source, book.tid, Events.joined(events[key]))
+            for key, book in changed.items()
+            if key in events
         ]
         return Posting(batches, list(changed.values()), [])
 
@@ -168,7 +171,7 @@ def _from(entry: Entry, seq: int) -> Entry:
         nothing = Book(book.topic, book.source, book.tid, seq, seq, book.drop, last_at_ms=book.last_at_ms)
         return Entry(replace(nothing, closed=book.closed), book.drop)
     if entry.events:
-        events = [event for event in entry.events if event.seq >= seq]
+        events = entry.events.since(seq)
         return Entry(replace(book, first_seq=seq, stored=len(events)), book.drop, events)
     # Of a joined entry it is not known which of its numbers lie below; all of the rest are at least lost here.
     nothing = Book(book.topic, book.source, book.tid, seq, book.next_seq, book.drop, last_at_ms=book.last_at_ms)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ import bson
 import pytest
 from bson.codec_options import CodecOptions, DatetimeConversion
 
-from eventstorm.wire import Event, Header, Message, encode_event, event_id
+from eventstorm.wire import Event, Events, Header, Message, encode_event, event_id
 from eventstorm_sinks.batch import Batch, Book, Source, StoredEvent
 from eventstorm_sinks.ledger import REMAINDER_TID
 from eventstorm_sinks.settings import SinkSettings
@@ -39,14 +39,15 @@ OTHER_SOURCE = Source(bytes(range(100, 112)), "höst-b", "", 0)
 _OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 
 
-def events_of(documents: Sequence[bytes], seq: int = 0, ts_ms: int = 1_767_225_600_000) -> list[Event]:
+def events_of(documents: Sequence[bytes], seq: int = 0, ts_ms: int = 1_767_225_600_000) -> Events:
     """Return events with these documents, numbered from `seq`, a second apart."""
-    return [Event(seq + each, ts_ms + 1000 * each, document) for each, document in enumerate(documents)]
+    numbers = range(len(documents))
+    return Events([seq + each for each in numbers], [ts_ms + 1000 * each for each in numbers], documents)
 
 
-def batch_of(events: Sequence[Event], topic: str = "shop.order", source: Source = SOURCE, tid: int = 0) -> Batch:
+def batch_of(events: Iterable[Event], topic: str = "shop.order", source: Source = SOURCE, tid: int = 0) -> Batch:
     """Return a batch of these events."""
-    return Batch(topic, source, tid, events)
+    return Batch(topic, source, tid, Events.of(events))
 
 
 def book_of(batch: Batch) -> Book:

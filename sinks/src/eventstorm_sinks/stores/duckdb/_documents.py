@@ -2,13 +2,14 @@
 
 A document of JSON's types alone ("plain") goes into `VARIANT` as it is, and the BSON is rebuilt from there. Any other
 goes in twice: as Extended JSON v2 (relaxed) for queries, and as the bytes that came, for reading. Whether a document is
-plain is not guessed from its types: it is, if all of it comes back.
+plain is not guessed from its types: it is, if its bytes come back.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import bson
@@ -40,36 +41,15 @@ class _Blob:
         self.value = value
 
 
-_options: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_MS, type_registry=TypeRegistry([_Bytes()])
-)
+_options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+_options_with_blobs = _options.with_options(type_registry=TypeRegistry([_Bytes()]))
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
-# Where the elements lie in {"": [element, …]}: after two lengths, a type and an empty name, before two NULs.
+# How many are encoded together: in C, while they are in the processor's cache. One that is not plain slows down these.
+_TOGETHER = 500
+# Where the elements lie in {"": [element, …]}: after two lengths, a type and an empty name, before two NULs; and what
+# stands in front of each, its type and number.
 _ARRAY_START, _ARRAY_STOP = 10, -2
-_int32 = range(-(2**31), 2**31)
-_from_json = msgspec.json.Decoder().decode
-
-
-class _Encoder:
-    """Encodes to Extended JSON, and notes whether there was anything that JSON has no type for."""
-
-    def __init__(self) -> None:
-        self.foreign = False
-        self._encode = msgspec.json.Encoder(enc_hook=self._convert).encode
-
-    def encode(self, value: Any) -> bytes:
-        self.foreign = False
-        return self._encode(value)
-
-    def _convert(self, value: Any) -> Any:
-        if isinstance(value, Int64):
-            # Numbers come back by their size. A small one that was sent as 64 bits is told apart only by its bytes.
-            self.foreign = self.foreign or int(value) in _int32
-            return int(value)
-        self.foreign = True
-        if isinstance(value, _Blob):
-            value = value.value
-        return json_util.default(value, json_util.RELAXED_JSON_OPTIONS)
+_NUMBERS = [b"\x03%d\0" % number for number in range(_TOGETHER)]
 
 
 def encode_documents(documents: Sequence[bytes]) -> tuple[str, list[bytes | None]]:
@@ -78,21 +58,19 @@ def encode_documents(documents: Sequence[bytes]) -> tuple[str, list[bytes | None
     Raises:
         ValueError: one of them is not BSON.
     """
-    encoder = _Encoder()
-    try:
-        decoded = bson.decode_all(b"".join(documents), _options)
-        # All at once in C; only if that shows something special is each looked at by itself.
-        text = encoder.encode(decoded)
-        if not encoder.foreign and _comes_back(documents, decoded, text):
-            return text.decode(), [None] * len(documents)
-    except (bson.InvalidBSON, ValueError, RecursionError, OverflowError):
-        pass
-    texts, kept = [], []
-    for document in documents:
-        text, is_plain = _encode_one(encoder, document)
-        texts.append(text)
-        kept.append(None if is_plain else document)
-    return (b"[" + b",".join(texts) + b"]").decode(), kept
+    texts: list[bytes] = []
+    kept: list[bytes | None] = []
+    for start in range(0, len(documents), _TOGETHER):
+        some = documents[start : start + _TOGETHER]
+        if text := _encode_plain(some):
+            texts.append(text)
+            kept += [None] * len(some)
+            continue
+        for document in some:
+            text = _encode_plain([document])
+            texts.append(text or _encode_foreign(document))
+            kept.append(None if text else document)
+    return f"[{b','.join(texts).decode()}]", kept
 
 
 def decode_document(text: str) -> bytes:
@@ -100,27 +78,43 @@ def decode_document(text: str) -> bytes:
     return bson.encode(_from_json(text))
 
 
-def _encode_one(encoder: _Encoder, document: bytes) -> tuple[bytes, bool]:
+def _to_int(value: Any) -> int:
+    if isinstance(value, Int64):
+        return int(value)
+    raise NotImplementedError
+
+
+def _to_extended(value: Any) -> Any:
+    if isinstance(value, Int64):
+        return int(value)
+    return json_util.default(value.value if isinstance(value, _Blob) else value, json_util.RELAXED_JSON_OPTIONS)
+
+
+_to_json = msgspec.json.Encoder(enc_hook=_to_int).encode
+_to_extended_json = msgspec.json.Encoder(enc_hook=_to_extended).encode
+_from_json = msgspec.json.Decoder().decode
+
+
+def _encode_plain(documents: Sequence[bytes]) -> bytes | None:
+    """Return the JSON of documents, with commas between; None if one of them is not plain."""
     try:
-        decoded = bson.decode(document, _options)
-        text = encoder.encode(decoded)
-    except Exception as error:  # bson raises several kinds for hostile bytes, RecursionError among them
+        text = _to_json(bson.decode_all(b"".join(documents), _options))
+        # As the elements of one array, so that one call in C does it.
+        encoded = bson.encode({"": _from_json(text)})[_ARRAY_START:_ARRAY_STOP]
+    except Exception:  # bson raises several kinds for hostile bytes, RecursionError among them
+        return None
+    came = b"".join(chain.from_iterable(zip(_NUMBERS, documents, strict=False)))
+    return text[1:-1] if encoded == came else None
+
+
+def _encode_foreign(document: bytes) -> bytes:
+    """Return the Extended JSON of a document."""
+    try:
+        decoded = bson.decode(document, _options_with_blobs)
+        text = _to_extended_json(decoded)
+        return _to_extended_json(_spell_out(decoded)) if b"null" in text else text
+    except Exception as error:  # as above
         raise ValueError(f"not a BSON document: {str(error)[:200]}") from None
-    if not encoder.foreign and _comes_back([document], [decoded], b"[" + text + b"]"):
-        return text, True
-    if b"null" in text:
-        text = encoder.encode(_spell_out(decoded))
-    return text, False
-
-
-def _comes_back(documents: Sequence[bytes], decoded: list[dict[str, Any]], text: bytes) -> bool:
-    """Tell whether what was decoded gives the same bytes again, and the text the same values."""
-    # As the elements of one array, so that one call in C does it: each has its type and number in front.
-    numbered = [part for number, each in enumerate(documents) for part in (b"\x03%d\0" % number, each)]
-    if bson.encode({"": decoded})[_ARRAY_START:_ARRAY_STOP] != b"".join(numbered):
-        return False
-    # NaN and the infinities are null in the text.
-    return b"null" not in text or bool(_from_json(text) == decoded)
 
 
 def _spell_out(value: Any) -> Any:

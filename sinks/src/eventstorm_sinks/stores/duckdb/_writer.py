@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-from eventstorm.wire import Event
+from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
 from eventstorm_sinks.stores.duckdb._documents import encode_documents
 
@@ -52,16 +52,16 @@ class _Rows:
     ts_ms: list[int] = field(default_factory=list)
     size_bytes: int = 0
 
-    def add(self, batch: Batch, events: Sequence[Event]) -> None:
+    def add(self, batch: Batch, events: Events) -> None:
         self.origins.append({"prefix": _stream(batch.key), "topic": batch.topic, "source": batch.source._asdict()})
-        seqs, ts_ms, documents = zip(*events, strict=True)
-        if min(ts_ms) < MIN_TS_MS or max(ts_ms) > MAX_TS_MS:
-            raise ValueError(f"a time between {min(ts_ms)} and {max(ts_ms)} ms is more than a TIMESTAMPTZ holds")
+        first_ms, last_ms = min(events.ts_ms), max(events.ts_ms)
+        if first_ms < MIN_TS_MS or last_ms > MAX_TS_MS:
+            raise ValueError(f"a time between {first_ms} and {last_ms} ms is more than a TIMESTAMPTZ holds")
         self.numbers += [len(self.origins)] * len(events)
-        self.seqs += seqs
-        self.ts_ms += ts_ms
-        self.documents += documents
-        self.size_bytes += sum(map(len, documents))
+        self.seqs += events.seqs
+        self.ts_ms += events.ts_ms
+        self.documents += events.documents
+        self.size_bytes += sum(map(len, events.documents))
 
     def is_full(self) -> bool:
         return len(self.seqs) >= _MAX_ROWS or self.size_bytes >= _MAX_BYTES
@@ -110,10 +110,10 @@ def _split(batches: Iterable[Batch], marks: dict[StreamKey, int], moved: dict[St
     rows = _Rows()
     for batch in batches:
         mark = moved.get(batch.key, marks.get(batch.key, 0))
-        events: Sequence[Event] = [event for event in batch.events if event.seq >= mark]
+        events = batch.events.since(mark)
         if not events:
             continue
-        moved[batch.key] = events[-1].seq + 1
+        moved[batch.key] = events.seqs[-1] + 1
         for part in _parts(events):
             rows.add(batch, part)
             if rows.is_full():
@@ -123,14 +123,14 @@ def _split(batches: Iterable[Batch], marks: dict[StreamKey, int], moved: dict[St
         yield rows
 
 
-def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+def _parts(events: Events) -> Iterator[Events]:
     """Cut a large batch into pieces that each make a statement of about the right size."""
     first, size_bytes = 0, 0
-    if len(events) <= _MAX_ROWS and sum(len(each.data) for each in events) <= _MAX_BYTES:
+    if len(events) <= _MAX_ROWS and sum(map(len, events.documents)) <= _MAX_BYTES:
         yield events
         return
-    for number, event in enumerate(events):
-        size_bytes += len(event.data)
+    for number, document in enumerate(events.documents):
+        size_bytes += len(document)
         if number - first + 1 >= _MAX_ROWS or size_bytes >= _MAX_BYTES:
             yield events[first : number + 1]
             first, size_bytes = number + 1, 0
