@@ -31,6 +31,9 @@ _UNAVAILABLE = (
     duckdb.InternalException,
     duckdb.TransactionException,
 )
+# What finds too little memory and is larger than this is at fault itself: trying it again would stop the
+# store for good. In smaller parts it may pass.
+_FITS_BYTES = 2**20
 
 
 class DuckdbStore(DuckdbReader):
@@ -60,10 +63,17 @@ class DuckdbStore(DuckdbReader):
         What is there already is known by a mark for each stream, which goes when its books do.
         """
         gone = set(forget)
-        with self._guarded() as connection, _transaction(connection):
-            moved = write_events(connection, batches, self._marks)
-            write_marks(connection, moved, gone - moved.keys())
-            write_books(connection, books, gone)
+        try:
+            with self._guarded() as connection, _transaction(connection):
+                moved = write_events(connection, batches, self._marks)
+                write_marks(connection, moved, gone - moved.keys())
+                write_books(connection, books, gone)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, duckdb.OutOfMemoryException):
+                size_bytes = sum(len(event.data) for batch in batches for event in batch.events)
+                if size_bytes > _FITS_BYTES:
+                    raise ValueError(f"{size_bytes} bytes are too much for sink.sql_memory: {error}") from error
+            raise
         for key in gone - moved.keys():
             self._marks.pop(key, None)
         self._marks.update(moved)

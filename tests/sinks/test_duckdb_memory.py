@@ -1,0 +1,33 @@
+"""DuckDB when an event needs more memory than it may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bson
+import pytest
+
+from eventstorm.wire import Event, Events
+from eventstorm_sinks.batch import Batch, Book, Source
+from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.stores.duckdb import DuckdbStore
+
+SOURCE = Source(b"0123456789ab", "host-1", "shop", 7)
+
+
+def write(store: DuckdbStore, seq: int, size_bytes: int) -> None:
+    """Write one event with so many bytes in it."""
+    event = Event(seq, 1_700_000_000_000, bson.encode({"bytes": b"z" * size_bytes}))
+    store.write(
+        [Batch("shop.order", SOURCE, 0, Events.of([event]))], [Book("shop.order", SOURCE, 0, 0, seq + 1, 0, stored=1)]
+    )
+
+
+def test_an_event_too_large_for_the_memory_is_refused_and_the_store_goes_on(tmp_path: Path) -> None:
+    # Were the store "unavailable", the writer would try the same event again for ever.
+    store = DuckdbStore(str(tmp_path / "events.duckdb"), SinkSettings(sql_memory="100MB"))
+    with pytest.raises(ValueError, match="too much for sink"):
+        write(store, 0, 60 * 2**20)
+    write(store, 1, 10)
+    assert [event.id[-1] for event in store.read()] == [1]
+    store.close()
