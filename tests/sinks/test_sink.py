@@ -19,10 +19,12 @@ import zmq
 
 from eventstorm.errors import SettingError, StartError
 from eventstorm.wire import Header, Message, decode_message, encode_event, encode_message
+from eventstorm_sinks.batch import StreamKey
 from eventstorm_sinks.ledger import Observation
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.sink import Sink, redacted
 from eventstorm_sinks.stores import open_store
+from eventstorm_sinks.write import StoreAccount
 
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAM = str(Path(sys.executable).with_name("eventstorm-sink"))
@@ -413,3 +415,14 @@ def test_a_store_without_a_place_is_told_how_to_be_written() -> None:
     """The kind is right: no other is proposed."""
     with pytest.raises(SettingError, match="'jsonl' has no place; write it as jsonl:PLACE"):
         open_store("jsonl", SinkSettings())
+
+
+def test_the_ledger_can_be_asked_while_a_stream_that_it_summed_up_still_waits(
+    sink: Sink, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such numbers of sources are more than it keeps apart, and nothing tells their topic before they are stored."""
+    source.send(0, 1)
+    wait_for(lambda: stored(sink) == 1)
+    accounts = {**sink.writers[0].accounts(), StreamKey(b"summed up   ", 0): StoreAccount(None, 5, 0)}
+    monkeypatch.setattr(sink.writers[0], "accounts", lambda: accounts)
+    assert [found.topic for found in sink.snapshot().rows if found.topic == "shop.order"] == ["shop.order"]

@@ -238,7 +238,10 @@ class Sink:
         """
         accounts = [(writer.url, writer.accounts()) for writer in self.writers]
         received = {StreamKey(each.source.id, each.tid): each for each in self.ledger.snapshot()}
-        keys = set(received).union(*(books for _, books in accounts))
+        # What waits for a store may be of a stream that has no book yet, and that the ledger has summed up meanwhile:
+        # its topic is not known here until it is written.
+        known = ((key for key, account in books.items() if account.book) for _, books in accounts)
+        keys = set(received).union(*known)
         rows = [_row(received.get(key), [(url, books.get(key)) for url, books in accounts]) for key in keys]
         rows.sort(key=lambda row: (row.topic, row.source.host, row.source.service, row.source.pid, row.source.id))
         return SinkSnapshot(time.time(), tuple(rows), tuple(writer.stats() for writer in self.writers), self.malformed)

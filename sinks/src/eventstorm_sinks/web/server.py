@@ -64,7 +64,7 @@ class WebServer:
             app,
             lifespan="on",
             log_config=None,  # the program's own logging
-            log_level="warning",
+            log_level="error",  # its warnings are one for each request that is not HTTP, however many come
             access_log=False,
             server_header=False,
             proxy_headers=False,
