@@ -30,7 +30,7 @@ def _encode(document):
 
 def _line(document, **names):
     message = decode_message(_message("a.b", document, **names))
-    return text_line(message, next(message.events()), colour=False)
+    return text_line(message, next(iter(message.events())), colour=False)
 
 
 @pytest.fixture
