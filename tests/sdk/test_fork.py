@@ -141,7 +141,6 @@ def _serve(command: list[str], address: str, peer: Peer, folder: Path) -> None:
     finally:
         process.kill()
         process.communicate()
-    assert peer.count("at.import") >= 1
     assert len({event["pid"] for event in peer.events("http.hit")}) >= 1
     peer.numbered()
 
@@ -151,6 +150,14 @@ def test_the_workers_of_gunicorn_with_preload(peer: Peer, tmp_path: Path, worker
     address = free_endpoint().removeprefix("tcp://")
     gunicorn = [sys.executable, "-m", "gunicorn", "--preload", "-w", "4", "-k", worker, "--threads", "2"]
     _serve([*gunicorn, "-b", address, "--no-control-socket", "application"], address, peer, tmp_path)
+    assert peer.count("at.import") >= 1
+
+
+def test_the_workers_of_uwsgi(peer: Peer, tmp_path: Path) -> None:
+    """Which forks in C, unseen by Python; what its master emits while it loads the application is not sent."""
+    address = free_endpoint().removeprefix("tcp://")
+    uwsgi = [str(Path(sys.executable).with_name("uwsgi")), "--master", "--processes", "4", "--enable-threads"]
+    _serve([*uwsgi, "--die-on-term", "--http", address, "--module", "application"], address, peer, tmp_path)
 
 
 @pytest.mark.parametrize("patch", ["before", "after"])
