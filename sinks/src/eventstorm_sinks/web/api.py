@@ -55,6 +55,8 @@ class Api:
         self._pool = ThreadPoolExecutor(THREADS, "eventstorm-queries")
         # Apart, so that whoever watches over this process gets an answer while long queries fill the other.
         self._watch_pool = ThreadPoolExecutor(1, "eventstorm-watch")
+        self._awaited: dict[str, asyncio.Future[Any]] = {}
+        """What was asked of the watch pool, by name, and has not begun."""
         self._running: dict[ThreadPoolExecutor, int] = {}
         self._closing = threading.Event()
 
@@ -189,16 +191,17 @@ class Api:
     async def ledger(self, request: Request) -> Response:
         """``GET /api/ledger``."""
         Parameters(request).done()
-        return _json(await self._watch(lambda: ledger_document(self._sink.snapshot())))
+        document = await self._watch("ledger", lambda: msgspec.json.encode(ledger_document(self._sink.snapshot())))
+        return Response(document, media_type="application/json")
 
     async def health(self, request: Request) -> Response:
         """``GET /healthz``."""
-        found = await self._watch(lambda: problems(self._sink))
+        found = await self._watch("health", lambda: problems(self._sink))
         return _json({"status": "failing" if found else "ok", "problems": found}, 503 if found else 200)
 
     async def metrics(self, request: Request) -> Response:
         """``GET /metrics``."""
-        text = await self._watch(lambda: metrics.render(self._sink.snapshot(), self._feed.clients))
+        text = await self._watch("metrics", lambda: metrics.render(self._sink.snapshot(), self._feed.clients))
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     def _reader(self) -> Reader:
@@ -214,9 +217,28 @@ class Api:
         """Run a `question` to a store on one of the threads."""
         return await self._run(self._pool, question)
 
-    async def _watch(self, question: Callable[[], T]) -> T:
-        """Run a quick `question` about this process, which no query may hold up."""
-        return await self._run(self._watch_pool, question)
+    async def _watch(self, name: str, question: Callable[[], T]) -> T:
+        """Answer a `question` about this process, which no query may hold up.
+
+        All who ask before work on the answer begins get the same one: with very many sources it takes seconds.
+        """
+        answer = self._awaited.get(name)
+        if answer is None:
+
+            def begin() -> T:
+                self._awaited.pop(name, None)
+                return question()
+
+            def done(answer: asyncio.Future[Any]) -> None:
+                if self._awaited.get(name) is answer:  # it failed before it began
+                    del self._awaited[name]
+                if not answer.cancelled():
+                    answer.exception()  # known to asyncio as seen, even if nobody waits any more
+
+            answer = self._awaited[name] = asyncio.ensure_future(self._run(self._watch_pool, begin))
+            answer.add_done_callback(done)
+        found: T = await asyncio.shield(answer)
+        return found
 
     async def _run(self, pool: ThreadPoolExecutor, question: Callable[[], T]) -> T:
         if self._closing.is_set():

@@ -16,9 +16,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from eventstorm.errors import EventstormError
 from eventstorm_sinks.live import Live
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.web.account import ServedSink
 from eventstorm_sinks.web.api import Api
 from eventstorm_sinks.web.feed import Feed
@@ -69,7 +69,7 @@ def make_app(sink: ServedSink, settings: SinkSettings, live: Live, bound_host: s
         exception_handlers={
             Problem: _problem,
             ValueError: _value_error,
-            StoreUnavailable: _unavailable,
+            EventstormError: _unavailable,  # a store that is away, and a question that took too long
             HTTPException: _http_error,
             ClientDisconnect: _gone,
             Exception: _fault,

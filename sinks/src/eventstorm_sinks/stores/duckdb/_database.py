@@ -15,6 +15,7 @@ import platformdirs
 
 from eventstorm.errors import EventstormError, StartError
 from eventstorm_sinks.settings import parse_size
+from eventstorm_sinks.stores import StoreUnavailable
 
 __all__ = ["Database", "resolve_path"]
 
@@ -85,6 +86,7 @@ class Database:
 
         Raises:
             EventstormError: the database is closed.
+            StoreUnavailable: DuckDB failed, for want of memory, say.
         """
         with self._changed:
             connection = self.cursor()
@@ -92,6 +94,10 @@ class Database:
         try:
             connection.execute("BEGIN TRANSACTION READ ONLY")
             yield connection
+        except duckdb.InterruptException as error:
+            raise EventstormError(f"{self.path}: cut off, since the store closes") from error
+        except duckdb.Error as error:
+            raise StoreUnavailable(f"{self.path}: {str(error).splitlines()[0]}") from error
         finally:
             connection.close()
             with self._changed:

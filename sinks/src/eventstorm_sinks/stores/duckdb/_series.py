@@ -31,6 +31,8 @@ _SOURCE_FIELDS = {
 }
 # TIMESTAMPTZ ends at some 9.2e12 s on both sides; whoever asks for more gets everything.
 _MAX_S = 9 * 10**12
+# BSON's own usual limit to how deep documents are nested. DuckDB's limit for expressions lies beyond.
+_MAX_DEPTH = 100
 
 
 def read_series(
@@ -46,7 +48,7 @@ def read_series(
     """Aggregate over steps of time; see `Reader.series`. Lines come with the most events first.
 
     Raises:
-        ValueError: an argument is not one of those.
+        ValueError: an argument is not one of those, or a path is too deep.
     """
     if aggregate not in _AGGREGATES:
         raise ValueError(f"no aggregate {aggregate!r}; there are {', '.join(_AGGREGATES)}")
@@ -93,8 +95,11 @@ def read_series(
 
 def _path(path: str, prefix: str, values: dict[str, Any]) -> str:
     """Return the expression for a dotted path; its names travel as bound values, never as SQL."""
+    names = path.split(".")
+    if len(names) > _MAX_DEPTH:
+        raise ValueError(f"{prefix}: {len(names)} names with dots in between; at most {_MAX_DEPTH} are allowed")
     expression = "data"
-    for number, name in enumerate(path.split(".")):
+    for number, name in enumerate(names):
         values[f"{prefix}_{number}"] = name
         expression += f"[${prefix}_{number}::VARCHAR]"
     return expression

@@ -1,4 +1,4 @@
-"""DuckDB when an event needs more memory than it may use."""
+"""DuckDB when it is asked for more than it can do."""
 
 from __future__ import annotations
 
@@ -30,4 +30,11 @@ def test_an_event_too_large_for_the_memory_is_refused_and_the_store_goes_on(tmp_
         write(store, 0, 60 * 2**20)
     write(store, 1, 10)
     assert [event.id[-1] for event in store.read()] == [1]
+    store.close()
+
+
+def test_a_path_deeper_than_any_document_is_refused(tmp_path: Path) -> None:
+    store = DuckdbStore(str(tmp_path / "events.duckdb"), SinkSettings())
+    with pytest.raises(ValueError, match="field: 2500 names"):
+        store.series("shop.order", ".".join("a" * 2500), "avg", 0, 60, 1)
     store.close()
