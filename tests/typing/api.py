@@ -1,14 +1,33 @@
-"""Every public name of the SDK as its users write it, for the type checkers; this file is never run."""
+"""Every public name as its users write it, for the type checkers; this file is never run."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
+
+import pytest
 
 import eventstorm
 import eventstorm.testing
+import eventstorm_integrations
+import eventstorm_router
+import eventstorm_sinks
 from eventstorm.settings import SdkSettings
 from eventstorm.testing import CapturedEvent, CapturedEvents
+from eventstorm_router import Router, RouterSettings
+from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
+from eventstorm_sinks.batch import Source as StoredSource
+from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.stores import (
+    Reader,
+    Series,
+    SqlResult,
+    Store,
+    StoreUnavailable,
+    TopicSummary,
+    open_store,
+)
+from eventstorm_sinks.stores.conformance import StoreConformance
 
 version: str = eventstorm.__version__
 
@@ -90,3 +109,69 @@ except eventstorm.StartError as error:
     root = error
 except eventstorm.WireError as error:
     reason: str = error.reason
+
+version = eventstorm_router.__version__
+version = eventstorm_integrations.__version__
+version = eventstorm_sinks.__version__
+
+with Router(RouterSettings(ingress="tcp://127.0.0.1:0", egress="tcp://127.0.0.1:0")) as router:
+    endpoint: str = router.ingress
+    endpoint = router.egress
+    failure: str | None = router.failure
+router = Router(RouterSettings())
+router.start()
+router.stop()
+
+
+class MemoryStore:
+    """A store of one's own."""
+
+    def __init__(self, location: str, settings: SinkSettings) -> None:
+        """Open it."""
+        self.stored: dict[bytes, StoredEvent] = {}
+        self.accounts: dict[StreamKey, Book] = {}
+        if location == "away":
+            raise StoreUnavailable("away")
+
+    def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
+        """Store events and books."""
+        for batch in batches:
+            source: StoredSource = batch.source
+            for each in batch.events:
+                identity: bytes = batch.id_of(each)
+                self.stored[identity] = StoredEvent(identity, each.ts_ms, batch.topic, source, each.data)
+        self.accounts.update({book.key: book for book in books})
+
+    def books(self) -> list[Book]:
+        """Return the books."""
+        return list(self.accounts.values())
+
+    def read(
+        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+    ) -> Iterator[StoredEvent]:
+        """Yield what is stored."""
+        return iter(self.stored.values())
+
+    def maintain(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TestMemoryStore(StoreConformance):
+    """The kit that tests a store."""
+
+    @pytest.fixture
+    def url(self) -> str:
+        """Where the store is."""
+        return "memory:"
+
+
+store: Store = MemoryStore("", SinkSettings())
+store = open_store("duckdb:events.duckdb", SinkSettings())
+if isinstance(store, Reader):
+    summary: list[TopicSummary] = store.topics()
+    lines: list[Series] = store.series("cpu.usage", "system.cpu.utilization", "avg", 0, 60, 10, by="source.host")
+    newest: list[StoredEvent] = store.recent(["shop."], "text", None, 10)
+    answer: SqlResult = store.sql("FROM events", max_rows=10, timeout_s=1.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 # The encoder behind bson.encode, in C where that is built. Called directly for two reasons: the public function does
 # not let one say that the document is not at the top level, where `_id` would be moved to the front; and it costs less.
@@ -232,15 +232,14 @@ class Emitter:
         return entry
 
     def _refuse(self, topic: object, error: Exception) -> bool:
-        is_text = _is_text(topic)
-        reason = error.reason if isinstance(error, Refused) else "unencodable" if is_text else "bad_topic"
+        reason = error.reason if isinstance(error, Refused) else "unencodable" if _is_text(topic) else "bad_topic"
         # Counted first: what follows may fail, since the objects of the application may do anything when looked at.
         self.refused.setdefault(reason, Counter()).add()
         try:
             detail = str(error)
         except Exception:
             detail = type(error).__name__
-        name = str.__str__(topic)[:80] if is_text else type(topic).__name__
+        name = str.__str__(topic)[:80] if _is_text(topic) else type(topic).__name__
         # The text now and not the exception, which would keep the application's frames alive. In ASCII, for any log.
         self.examples[reason] = f"{name!a}: {ascii(detail[:200])[1:-1]}"
         if not self.closed:
@@ -266,6 +265,6 @@ class Emitter:
         return restore
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     # Not isinstance, which asks an object for its class where its type does not say so.
     return issubclass(type(value), str)

@@ -62,7 +62,7 @@ class timed:  # reads as the function that it is to its users
         if inspect.isasyncgenfunction(function):
 
             @functools.wraps(function)
-            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            async def asynchronous_generator(*args: Any, **kwargs: Any) -> Any:
                 with timed(topic, **fields):
                     # What `yield from` would do, which there is not for asynchronous generators.
                     generator = function(*args, **kwargs)
@@ -84,27 +84,31 @@ class timed:  # reads as the function that it is to its users
                     finally:
                         await generator.aclose()
 
+            wrapper = asynchronous_generator
         elif inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
-            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
                 with timed(topic, **fields):
                     return await function(*args, **kwargs)
 
+            wrapper = coroutine
         elif inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
+            def generator(*args: Any, **kwargs: Any) -> Any:
                 with timed(topic, **fields):
                     return (yield from function(*args, **kwargs))
 
+            wrapper = generator
         else:
 
             @functools.wraps(function)
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
                 with timed(topic, **fields):
                     return function(*args, **kwargs)
 
+            wrapper = call
         return wrapper  # type: ignore[no-any-return]
 
 
