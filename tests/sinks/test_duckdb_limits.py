@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import bson
+import duckdb
 import pytest
 
 from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.duckdb import DuckdbStore
 
 SOURCE = Source(b"0123456789ab", "host-1", "shop", 7)
@@ -37,4 +41,26 @@ def test_a_path_deeper_than_any_document_is_refused(tmp_path: Path) -> None:
     store = DuckdbStore(str(tmp_path / "events.duckdb"), SinkSettings())
     with pytest.raises(ValueError, match="field: 2500 names"):
         store.series("shop.order", ".".join("a" * 2500), "avg", 0, 60, 1)
+    store.close()
+
+
+def test_what_was_committed_by_a_write_that_failed_is_not_stored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when the commit is durable, but the checkpoint that DuckDB makes at its end finds no memory.
+    store = DuckdbStore(str(tmp_path / "events.duckdb"), SinkSettings())
+
+    @contextlib.contextmanager
+    def commits_and_fails(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        connection.begin()
+        yield
+        connection.commit()
+        raise duckdb.FatalException("COMMIT succeeded and is durable, but the autocheckpoint failed")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("eventstorm_sinks.stores.duckdb._transaction", commits_and_fails)
+        with pytest.raises(StoreUnavailable):
+            write(store, 0, 10)
+    write(store, 0, 10)
+    assert len(list(store.read())) == 1
     store.close()

@@ -110,7 +110,10 @@ class DuckdbStore(DuckdbReader):
         try:
             if self._writer is None:
                 self._database.restore()
-                self._writer = self._database.cursor()
+                writer = self._database.cursor()
+                # DuckDB may have committed what it then failed after: that is not to be written again.
+                self._marks = load_marks(writer)
+                self._writer = writer
             yield self._writer
         except _UNAVAILABLE as error:
             self._writer = None
