@@ -69,6 +69,8 @@ FOREIGN: list[Any] = [
     {"a": math.nan},
     {"a": [math.inf, {"b": -math.inf}], "b": None},
     {"a": ObjectId(b"0" * 12)},
+    {"": b"", "ü": b"1"},
+    {"text": "\x05", "": b""},
     {"a": Decimal128("1.50")},
     {"a": Decimal128("NaN")},
     {"a": DatetimeMS(0)},
@@ -91,6 +93,7 @@ FOREIGN: list[Any] = [
 PLAIN: list[Any] = [
     nested(150),
     {},
+    {"looks like a binary value": ["\x05a\0\0\0\0\0\0", "\x05" * 2**17]},
     {"a": 42},
     {"a": 42.0},
     {"a": -0.0},

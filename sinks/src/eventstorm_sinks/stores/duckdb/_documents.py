@@ -8,6 +8,7 @@ plain is not guessed from its types: it is, if its bytes come back.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -43,12 +44,17 @@ class _Blob:
 
 _options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 _options_with_blobs = _options.with_options(type_registry=TypeRegistry([_Bytes()]))
+_int32 = range(-(2**31), 2**31)
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 # How many are encoded together: in C, while they are in the processor's cache. One that is not plain slows down these.
 _TOGETHER = 500
 # Where the elements lie in {"": [element, …]}: after two lengths, a type and an empty name, before two NULs; and what
 # stands in front of each, its type and number.
 _ARRAY_START, _ARRAY_STOP = 10, -2
+# What the encoder of JSON writes in its own way without asking: NaN and the infinities (as null), and binary values of
+# subtype 0: a type, a name, a length, and a zero. All that looks so is read back, to see that it is something else.
+# (What follows the name is looked at only once it is found, or hostile texts would be searched again and again.)
+_after_binary_names = re.compile(rb"\x05[^\0]*\0(?=(.{4}\0|))", re.DOTALL).findall
 _NUMBERS = [b"\x03%d\0" % number for number in range(_TOGETHER)]
 
 
@@ -79,7 +85,8 @@ def decode_document(text: str) -> bytes:
 
 
 def _to_int(value: Any) -> int:
-    if isinstance(value, Int64):
+    # Numbers come back by their size: a small one that was sent as 64 bits would not.
+    if isinstance(value, Int64) and int(value) not in _int32:
         return int(value)
     raise NotImplementedError
 
@@ -98,9 +105,13 @@ _from_json = msgspec.json.Decoder().decode
 def _encode_plain(documents: Sequence[bytes]) -> bytes | None:
     """Return the JSON of documents, with commas between; None if one of them is not plain."""
     try:
-        text = _to_json(bson.decode_all(b"".join(documents), _options))
+        joined = b"".join(documents)
+        read: list[Any] = bson.decode_all(joined, _options)
+        text = _to_json(read)
+        if b"null" in text or any(_after_binary_names(joined)):
+            read = _from_json(text)
         # As the elements of one array, so that one call in C does it.
-        encoded = bson.encode({"": _from_json(text)})[_ARRAY_START:_ARRAY_STOP]
+        encoded = bson.encode({"": read})[_ARRAY_START:_ARRAY_STOP]
     except Exception:  # bson raises several kinds for hostile bytes, RecursionError among them
         return None
     came = b"".join(chain.from_iterable(zip(_NUMBERS, documents, strict=False)))

@@ -28,7 +28,7 @@ MAX_TS_MS = 9_223_372_036_854_774
 # Numbers travel as JSON, which DuckDB reads faster than a list of Python's.
 _INSERT_EVENTS = """
 INSERT INTO events
-SELECT origin.prefix || from_hex(printf('%016x', seq)), make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
+SELECT origin.prefix || seq::BIT::BLOB, make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
     origin.topic, origin.source, document::VARIANT, bson
 FROM (
     SELECT unnest(from_json($documents, '["JSON"]')) AS document, unnest($kept::BLOB[]) AS bson,
