@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
 
 # A developer's own settings must not change what tests see.
 for _name in [name for name in os.environ if name.startswith("EVENTSTORM_")]:
     del os.environ[_name]
+
+# A shell starts what it puts in the background with SIGINT ignored, and the programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
