@@ -12,7 +12,7 @@ import pytest
 for _name in [name for name in os.environ if name.startswith("EVENTSTORM_")]:
     del os.environ[_name]
 
-# A shell starts what it puts in the background with SIGINT ignored, and the programs that tests start would inherit that.
+# A shell starts what it puts in the background with SIGINT ignored, and programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
