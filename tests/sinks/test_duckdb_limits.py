@@ -30,10 +30,33 @@ def write(store: DuckdbStore, seq: int, size_bytes: int) -> None:
 def test_an_event_too_large_for_the_memory_is_refused_and_the_store_goes_on(tmp_path: Path) -> None:
     # Were the store "unavailable", the writer would try the same event again for ever.
     store = DuckdbStore(str(tmp_path / "events.duckdb"), SinkSettings(sql_memory="100MB"))
-    with pytest.raises(ValueError, match="too much for sink"):
+    with pytest.raises(ValueError, match="DuckDB is given at most"):
         write(store, 0, 60 * 2**20)
+    with pytest.raises(ValueError, match="too much for sink"):
+        write(store, 0, 15 * 2**20)
     write(store, 1, 10)
     assert [event.id[-1] for event in store.read()] == [1]
+    store.close()
+
+
+def test_many_large_events_get_the_memory_that_their_checkpoint_needs(tmp_path: Path) -> None:
+    # All of the table's last row group must fit; with too little memory every later write would fail as well.
+    store = DuckdbStore(str(tmp_path / "events.duckdb"), SinkSettings(sql_memory="64MB"))
+    grew = 0
+    for seq in range(70):
+        while True:
+            try:
+                write(store, seq, 900_000)
+                break
+            except StoreUnavailable:
+                grew += 1
+                assert grew < 10
+    store.close()
+    store = DuckdbStore(str(tmp_path / "events.duckdb"), SinkSettings())
+    assert len(list(store.read())) == 70
+    write(store, 70, 10)
+    assert len(list(store.read())) == 71
+    assert grew
     store.close()
 
 

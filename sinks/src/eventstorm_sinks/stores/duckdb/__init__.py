@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -34,6 +35,9 @@ _UNAVAILABLE = (
 # What finds too little memory and is larger than this is at fault itself: trying it again would stop the
 # store for good. In smaller parts it may pass.
 _FITS_BYTES = 2**20
+_OUT_OF_MEMORY = re.compile("failed to (pin|allocate) block|could not allocate block")
+# As MongoDB's limit. Several of these at once are what a checkpoint must hold in memory.
+_MAX_EVENT_BYTES = 16 * 2**20
 
 
 class DuckdbStore(DuckdbReader):
@@ -63,6 +67,9 @@ class DuckdbStore(DuckdbReader):
         What is there already is known by a mark for each stream, which goes when its books do.
         """
         gone = set(forget)
+        for batch in batches:
+            if len(largest := max(batch.events.documents, key=len, default=b"")) > _MAX_EVENT_BYTES:
+                raise ValueError(f"an event of {len(largest)} bytes; DuckDB is given at most {_MAX_EVENT_BYTES}")
         try:
             with self._guarded() as connection, _transaction(connection):
                 moved = write_events(connection, batches, self._marks)
@@ -117,6 +124,9 @@ class DuckdbStore(DuckdbReader):
             yield self._writer
         except _UNAVAILABLE as error:
             self._writer = None
+            # Said by commits and checkpoints: a query that needs too much fails by itself, and not here.
+            if _OUT_OF_MEMORY.search(str(error)):
+                self._database.grow()
             raise StoreUnavailable(f"{self._database.path}: {str(error).splitlines()[0]}") from error
         except StartError as error:
             raise StoreUnavailable(str(error)) from error

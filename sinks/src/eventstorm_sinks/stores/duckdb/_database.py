@@ -43,6 +43,9 @@ SET GLOBAL lock_configuration = true;
 # DuckDB's own 16 MB would write the table's unfinished last row group again every second or so under load. Replaying a
 # log of this size takes a few seconds, after a crash only.
 _CHECKPOINT_BYTES = 64 * 10**6
+# A checkpoint has to hold the table's unfinished row group in memory, up to 122,880 events: with many events of a MiB
+# each that is more than is set. It is then given more, up to this part of the machine's memory.
+_MOST_OF_MEMORY = 0.5
 # Several queries at once share these, and emitting programs run on the same machine.
 _MAX_THREADS = 4
 
@@ -63,9 +66,10 @@ class Database:
         """
         self.path = path
         self._read_only = read_only
+        self._memory_bytes = int(parse_size(memory, "sink.sql_memory") or 0)
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "threads": max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // 2)),
-            "memory_limit": f"{int(parse_size(memory, 'sink.sql_memory') or 0)}B",
+            "memory_limit": f"{self._memory_bytes}B",
             "temp_directory": f"{path}.tmp",
             "max_temp_directory_size": "1GB",
             "checkpoint_threshold": f"{_CHECKPOINT_BYTES}B",
@@ -75,7 +79,7 @@ class Database:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        self._closed = False
+        self._closed = self._outdated = False
         self._changed = threading.Condition()
         self._readers: set[duckdb.DuckDBPyConnection] = set()
         self._root: duckdb.DuckDBPyConnection | None = self._open()
@@ -124,12 +128,22 @@ class Database:
         """
         if self._closed:
             raise EventstormError(f"{self.path} is closed")
-        if self._root is not None:
+        if self._root is not None and not self._outdated:
             with contextlib.suppress(duckdb.Error), self._root.cursor() as probe:
                 probe.execute("SELECT count(*) FROM streams").fetchall()
                 return
         self._shut()
-        self._root = self._open()
+        self._root, self._outdated = self._open(), False
+
+    def grow(self) -> None:
+        """Allow twice the memory, within bounds, from the next `restore` on."""
+        most_bytes = int(_MOST_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        if self._memory_bytes >= most_bytes:
+            return
+        self._memory_bytes = min(2 * self._memory_bytes, most_bytes)
+        self._config["memory_limit"] = f"{self._memory_bytes}B"
+        self._outdated = True
+        logger.warning("%s: large events need more memory: %d bytes", self.path, self._memory_bytes)
 
     def log_bytes(self) -> int:
         """Return the size of the write-ahead log."""
@@ -157,7 +171,7 @@ class Database:
             if not self._read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             left_bytes = self.log_bytes()
-            root = duckdb.connect(str(self.path), read_only=self._read_only, config=self._config)
+            root = self._connect()
         except (OSError, duckdb.Error) as error:
             raise StartError(_explain(self.path, error)) from error
         try:
@@ -170,6 +184,16 @@ class Database:
             root.close()
             raise StartError(_explain(self.path, error)) from error
         return root
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        while True:
+            memory_bytes = self._memory_bytes
+            try:
+                return duckdb.connect(str(self.path), read_only=self._read_only, config=self._config)
+            except duckdb.OutOfMemoryException:
+                self.grow()
+                if self._memory_bytes == memory_bytes:
+                    raise
 
     def _tell_recovered(self, root: duckdb.DuckDBPyConnection, left_bytes: int) -> None:
         events, last = root.execute("SELECT count(*), max(ts)::VARCHAR FROM events").fetchall()[0]
