@@ -283,6 +283,20 @@ def test_health_is_503_with_the_reason_when_a_store_cannot_write(
         monkeypatch.undo()
 
 
+def test_health_is_503_while_a_write_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventstorm_sinks.web.account.LONG_WRITE_S", 0.1)
+    with served(tmp_path) as sink:
+        goes_on = threading.Event()
+        monkeypatch.setattr(sink.stores[0][1], "write", lambda *_: goes_on.wait(20))
+        with Publisher(sink.ingress or "") as source:
+            source.send("shop.order", {})
+            until(lambda: request(sink, "GET", "/healthz")[0] == 503)
+        _, answer = request(sink, "GET", "/healthz")
+        goes_on.set()
+        monkeypatch.undo()
+    assert "a write has taken" in answer["problems"][0]
+
+
 def test_health_is_503_when_nothing_is_received() -> None:
     settings = SinkSettings(stores=(), http="127.0.0.1:0")
     sink = Sink(settings)

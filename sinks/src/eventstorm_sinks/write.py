@@ -44,6 +44,8 @@ class WriterStats:
     commits: int
     last_error: str
     """Of the last write, if it failed; empty when the store works."""
+    writing_s: float
+    """How long the write that is under way has taken; 0 if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Writer:
         self._stored = self._refused = self._overflowed = self._commits = 0
         self._losses = LossLog()
         self._last_error = ""
+        self._write_began_s = 0.0
         self._close_by_s: float | None = None
         self._maintained_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"eventstorm-write-{url}", daemon=True)
@@ -150,6 +153,7 @@ class Writer:
                 self._overflowed,
                 self._commits,
                 self._last_error,
+                time.monotonic() - began_s if (began_s := self._write_began_s) else 0.0,
             )
 
     def accounts(self) -> dict[StreamKey, StoreAccount]:
@@ -338,10 +342,11 @@ class Writer:
                     self._changed.wait(max(try_at_s - now_s, 0.001))
 
     def _commit(self, posting: Posting) -> None:
-        if posting.forget:
+        self._write_began_s = time.monotonic()
+        try:
             self.store.write(posting.batches, posting.books, posting.forget)
-        else:
-            self.store.write(posting.batches, posting.books)
+        finally:
+            self._write_began_s = 0.0
         with self._changed:
             self._books.commit(posting)
             self._stored += sum(len(batch.events) for batch in posting.batches)

@@ -14,6 +14,9 @@ from eventstorm_sinks.write import WriterStats
 
 __all__ = ["Loss", "ServedSink", "first_reader", "ledger_document", "losses", "problems"]
 
+LONG_WRITE_S = 10.0
+"""A write that takes longer is a problem to tell of: twenty times what one should take."""
+
 
 class ServedSink(Protocol):
     """What the page needs of a `eventstorm_sinks.sink.Sink`."""
@@ -114,7 +117,13 @@ def problems(sink: ServedSink) -> list[str]:
     receiving = (
         [] if sink.receiving else ["nothing is received: the sink is starting or stopping, or its log tells more"]
     )
-    return receiving + [f"{url}: cannot write: {stats.last_error}" for url, _, stats in sink.stores if stats.last_error]
+    failing = [f"{url}: cannot write: {stats.last_error}" for url, _, stats in sink.stores if stats.last_error]
+    hanging = [
+        f"{url}: a write has taken {stats.writing_s:.0f} s so far"
+        for url, _, stats in sink.stores
+        if stats.writing_s > LONG_WRITE_S
+    ]
+    return receiving + failing + hanging
 
 
 def first_reader(sink: ServedSink) -> tuple[Store, Reader] | None:
