@@ -25,6 +25,7 @@ import msgspec
 
 from eventstorm.wire import Header, decode_message, encode_event, encode_message
 from eventstorm_sinks.batch import Batch, Book, Source
+from eventstorm_sinks.commands.sink import SWITCH_INTERVAL_S
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores.duckdb import DuckdbStore
 from harness import FIELDS, Result, table
@@ -42,6 +43,7 @@ def run(quick: bool) -> list[Result]:
     """Measure both ways in turn, each into a file of its own, and return medians."""
     import pyarrow
 
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the sink does, in whose process a store lives
     rounds = 4 if quick else 25
     seconds: dict[str, list[float]] = {"wire": [], "text": [], "structs": []}
     numbers = itertools.count(0, ROWS)
