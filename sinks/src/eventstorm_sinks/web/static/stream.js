@@ -48,7 +48,11 @@ export class Stream {
     try {
       const answer = await fetch(`/api/events?${query}`);
       const found = answer.ok ? (await answer.json()).events : [];
-      if (load === this.loads) this.merge(found);
+      if (load === this.loads) {
+        // The answer may hold what came after the user pressed Pause.
+        this.hold(found.filter((each) => this.paused && each.ts_ms > this.pausedAtMs));
+        this.merge(found.filter((each) => !this.paused || each.ts_ms <= this.pausedAtMs));
+      }
     } catch {
       // The connection's own state tells of it, and a new one starts this again.
     }
@@ -59,13 +63,18 @@ export class Stream {
     const ours = this.wanted;
     if (wanted.topic !== ours.topic || wanted.text !== ours.text || wanted.system !== ours.system || !events.length) return;
     if (this.paused) {
-      const known = new Set(this.held.map((each) => each.id));
-      this.held = [...events.filter((each) => !known.has(each.id)), ...this.held].slice(0, KEPT);
-      this.pause.textContent = `Resume (${this.held.length}${this.held.length === KEPT ? "+" : ""} new)`;
+      this.hold(events);
     } else {
       this.merge(events);
       this.draw();
     }
+  }
+
+  hold(events) {
+    if (!events.length) return;
+    const known = new Set(this.held.map((each) => each.id));
+    this.held = [...events.filter((each) => !known.has(each.id)), ...this.held].slice(0, KEPT);
+    this.pause.textContent = `Resume (${this.held.length}${this.held.length === KEPT ? "+" : ""} new)`;
   }
 
   merge(events) {
@@ -75,6 +84,7 @@ export class Stream {
 
   setPaused(paused) {
     this.paused = paused;
+    this.pausedAtMs = Date.now();
     this.pause.setAttribute("aria-pressed", String(paused));
     this.pause.textContent = paused ? "Resume" : "Pause";
     if (!paused) {
