@@ -366,7 +366,8 @@ def _program_name() -> str:
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:
         return str(spec.name).removesuffix(".__main__")
-    return os.path.basename(sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-", "-c") else sys.executable) or "python"
+    program = sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-", "-c") else sys.executable
+    return os.path.basename(program) or "python"
 
 
 def _clean(name: str) -> str:
