@@ -136,7 +136,7 @@ def _serve(command: list[str], address: str, peer: Peer, folder: Path) -> None:
             wait_until(get, "an answer")
         peer.wait_for(100, "http.hit")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=45)  # gunicorn itself waits 30 s for a worker before it kills it
         assert "Traceback" not in err
     finally:
         process.kill()
