@@ -151,6 +151,7 @@ class Emitter:
     def _build_emit(self) -> Emit:
         """Make `emit`: a closure, since cells are faster to reach than attributes."""
         topics, encode, options, clock, refuse = self.topics, _encode, codec_options, time.time, self._refuse
+        overhead = EVENT_OVERHEAD_BYTES
 
         def emit(topic: str, event: Mapping[str, Any] | None = None, /, **fields: Any) -> bool:
             """Emit one event; never block, never raise.
@@ -176,13 +177,14 @@ class Emitter:
                 size = len(data)
                 if size > self.max_event_bytes:
                     raise Refused("too_large", f"{size} bytes")
-                added = self.added + size + EVENT_OVERHEAD_BYTES
+                cost = size + overhead
+                added = self.added + cost
                 if added > self.room:
                     entry.overflowed.add()
                     self._start()
                     return False
                 self.append((entry.index, clock(), data))
-                self.added += size + EVENT_OVERHEAD_BYTES
+                self.added += cost
                 if added > self.wake_at:
                     self._wake()
                 return True

@@ -47,6 +47,7 @@ _MAX_SUBSCRIPTIONS = 10_000
 _TAKE_BYTES = 512 * 1024
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.001, 0.05
 _LOG_EVERY_S = 60.0
+_LONGEST_ROUND_S = 0.1
 _LONGEST_WAIT_S = 10.0
 _monitor_event = struct.Struct("=HI")
 
@@ -238,28 +239,35 @@ class Publisher:
     # Events
 
     def _publish(self, socket: zmq.Socket[bytes], now_s: float) -> None:
-        """Take events from the buffer, about so many bytes that a full one is not in memory twice, and send them."""
+        """Send from the buffer until it is empty, the socket is full, or the loop is due again."""
         queue, emitter = self._emitter.queue, self._emitter
         emitter.wake_at = NEVER
         self.busy = True  # before the events leave the queue, for whoever waits until both are done
         if self._outbox:
             self._send(socket)
-        if queue and not self._outbox:
-            waiting = emitter.added - self._taken
-            average = max(1, waiting // len(queue))
-            # Each send gives the interpreter's lock away, for 5 ms if the application computes. So, with more waiting
-            # than a batch or two, larger batches are what catches up.
-            batch_bytes = self._settings.batch_bytes if waiting < self._take_bytes else self._take_bytes
-            take = queue.popleft
-            events = [take() for _ in range(min(len(queue), max(1, self._take_bytes // average)))]
-            heard_cost = 0
-            for outgoing in self._batcher.pack(emitter.topic, events, batch_bytes, now_s, int(time.time() * 1000)):
-                self._outbox.append(outgoing)
-                heard_cost += outgoing.cost
-            # Unheard events leave no message that could give their room back.
-            self._taken += self._cost(events) - heard_cost
-            self._send(socket)
+        # Looking at the router and the clock in between would give the interpreter's lock away more often than sending.
+        until_s = time.monotonic() + _LONGEST_ROUND_S
+        while queue and not self._outbox and time.monotonic() < until_s:
+            self._take(socket, now_s)
         self.busy = bool(self._outbox)
+
+    def _take(self, socket: zmq.Socket[bytes], now_s: float) -> None:
+        """Take events, about so many bytes that a full buffer is not in memory twice, and send them."""
+        queue, emitter = self._emitter.queue, self._emitter
+        waiting = emitter.added - self._taken
+        average = max(1, waiting // len(queue))
+        # Each send gives the interpreter's lock away, for 5 ms if the application computes. So, with more waiting
+        # than a batch or two, larger batches are what catches up.
+        batch_bytes = self._settings.batch_bytes if waiting < self._take_bytes else self._take_bytes
+        take = queue.popleft
+        events = [take() for _ in range(min(len(queue), max(1, self._take_bytes // average)))]
+        heard_cost = 0
+        for outgoing in self._batcher.pack(emitter.topic, events, batch_bytes, now_s, int(time.time() * 1000)):
+            self._outbox.append(outgoing)
+            heard_cost += outgoing.cost
+        # Unheard events leave no message that could give their room back.
+        self._taken += self._cost(events) - heard_cost
+        self._send(socket)
 
     @staticmethod
     def _cost(events: list[tuple[int, float, bytes]]) -> int:
