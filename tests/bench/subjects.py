@@ -35,9 +35,19 @@ def eventstorm_emit(endpoint: str, heard: bool, keywords: bool) -> Iterator[Subj
     emit = eventstorm.emit
     emit(TOPIC, FIELDS)
     until(lambda: eventstorm.wanted(TOPIC) is heard and _quiet(), 10)
-    accepted: Callable[[], object] = (lambda: emit(TOPIC, **FIELDS)) if keywords else (lambda: emit(TOPIC, FIELDS))
-    yield Subject(accepted, lambda: eventstorm.flush(timeout_s=10))
+    yield Subject(
+        _with_keywords(emit) if keywords else lambda: emit(TOPIC, FIELDS), lambda: eventstorm.flush(timeout_s=10)
+    )
     eventstorm.close()
+
+
+def _with_keywords(emit: Callable[..., object]) -> Callable[[], object]:
+    """Return a call as programs have it in their text: unpacking FIELDS would make its dictionary twice."""
+    call: Callable[[], object] = eval(
+        f"lambda: emit(TOPIC, {', '.join(f'{name}={value!r}' for name, value in FIELDS.items())})",
+        {"emit": emit, "TOPIC": TOPIC},
+    )
+    return call
 
 
 def _quiet() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import eventstorm.testing
 import eventstorm_integrations
 import eventstorm_router
 import eventstorm_sinks
+from eventstorm.context import common_fields
 from eventstorm.settings import SdkSettings
 from eventstorm.testing import CapturedEvent, CapturedEvents
 from eventstorm_router import Router, RouterSettings
@@ -34,6 +35,9 @@ version: str = eventstorm.__version__
 accepted: bool = eventstorm.emit("shop.order")
 accepted = eventstorm.emit("shop.order", {"total": 42.5}, items=3)
 accepted = eventstorm.emit("shop.order", topic="a field", event="another")
+accepted = eventstorm.emit_at("shop.order", {"total": 42.5}, 1_700_000_000.5)
+common: Mapping[str, Any] | None = common_fields.get()
+common_fields.set({"trace_id": "0af7651916cd43dd8448eb211c80319c"})
 wanted: bool = eventstorm.wanted("debug.sql")
 stats: dict[str, Any] = eventstorm.stats()
 flushed: bool = eventstorm.flush()

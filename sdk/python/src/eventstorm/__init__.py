@@ -28,6 +28,7 @@ __all__ = [
     "close",
     "configure",
     "emit",
+    "emit_at",
     "flush",
     "stats",
     "timed",
@@ -36,6 +37,7 @@ __all__ = [
 
 
 emit = process.emit
+emit_at = process.emit_at
 wanted = process.wanted
 flush = process.flush
 close = process.close
@@ -66,8 +68,8 @@ def stats() -> dict[str, Any]:
         - ``buffered`` (events) and ``buffered_bytes``: of these, waiting;
         - ``unheard``: events that nobody listened to;
         - ``dropped``: counts by reason. ``buffer_full`` and ``unsent`` (when the source closed) are part of
-          ``emitted``; ``unencodable``, ``too_large``, ``bad_topic``, ``too_many_topics``, ``closed`` and ``fault``
-          are not;
+          ``emitted``; ``unencodable``, ``too_large``, ``bad_topic``, ``bad_time``, ``too_many_topics``, ``closed``
+          and ``fault`` are not;
         - ``topics``: the same figures for each topic;
         - ``source_id``: the identity on the wire, in hexadecimal; ``connected``: whether a router answers.
     """

@@ -23,6 +23,7 @@ from bson.codec_options import CodecOptions
 
 from eventstorm._counter import Counter
 from eventstorm._interest import UNKNOWN, Interest
+from eventstorm.context import common_fields
 from eventstorm.topics import RESERVED_PREFIX, is_valid_topic, wire_topic
 
 __all__ = ["EVENT_OVERHEAD_BYTES", "NEVER", "Emit", "Emitter", "Refused", "Topic", "codec_options"]
@@ -37,6 +38,9 @@ codec_options: CodecOptions[dict[str, Any]] = CodecOptions(
 EVENT_OVERHEAD_BYTES = 144
 
 NEVER = 2**63
+
+# Milliseconds have 64 bits on the wire.
+_MOST_S = 2**63 / 1000
 
 
 class Emit(Protocol):
@@ -80,7 +84,10 @@ class _Topics(dict[str, Topic]):
 
 
 class Emitter:
-    """The buffer, and `emit`, which fills it. The publisher empties it and sets `room`, `wake_at` and the interest."""
+    """The buffer, and `emit`, which fills it.
+
+    The publisher empties it, and sets how far it may fill, when to be woken, and the interest.
+    """
 
     def __init__(self, start: Callable[[], None], wake: Callable[[], None], *, reserved: bool = False) -> None:
         """Take what starts the publisher, and what wakes it; `reserved` permits topics of Eventstorm's own."""
@@ -111,8 +118,8 @@ class Emitter:
         # Bytes that were ever added. `+=` of an attribute is not promised to be atomic, though it is in CPython, whose
         # threads take turns at calls and loops only. A lost addition would loosen the bound until the queue is empty.
         self.added = 0
+        self._wake_at = NEVER
         self.set_room(0)
-        self.wake_at = NEVER
         self.refused: dict[str, Counter] = {"closed": Counter()}
         self.examples: dict[str, str] = {}
         self.faults = Counter()
@@ -140,6 +147,12 @@ class Emitter:
         """Set how far `added` may grow. Called by the publisher only."""
         self._room = room
         self.room = NEVER if self._capturing else room
+        self._unattended = min(self.room, self._wake_at)
+
+    def set_wake_at(self, wake_at: int) -> None:
+        """Set which `added` wakes the publisher when it is passed."""
+        self._wake_at = wake_at
+        self._unattended = min(self.room, wake_at)
 
     def wanted(self, topic: str) -> bool:
         """Tell whether an event of `topic` would be accepted now."""
@@ -151,7 +164,7 @@ class Emitter:
     def _build_emit(self) -> Emit:
         """Make `emit`: a closure, since cells are faster to reach than attributes."""
         topics, encode, options, clock, refuse = self.topics, _encode, codec_options, time.time, self._refuse
-        overhead = EVENT_OVERHEAD_BYTES
+        overhead, common_in_context = EVENT_OVERHEAD_BYTES, common_fields.get
 
         def emit(topic: str, event: Mapping[str, Any] | None = None, /, **fields: Any) -> bool:
             """Emit one event; never block, never raise.
@@ -173,20 +186,18 @@ class Emitter:
                     return False
                 if event is not None:
                     fields = {**event, **fields} if fields else event  # type: ignore[assignment]
+                common = common_in_context()
+                if common is not None:
+                    fields = {**common, **fields}
                 data = encode(fields, False, options, False)
                 size = len(data)
                 if size > self.max_event_bytes:
                     raise Refused("too_large", f"{size} bytes")
                 cost = size + overhead
-                added = self.added + cost
-                if added > self.room:
-                    entry.overflowed.add()
-                    self._start()
-                    return False
+                if self.added + cost > self._unattended:
+                    return self._append_attended(entry, clock(), data, cost)
                 self.append((entry.index, clock(), data))
                 self.added += cost
-                if added > self.wake_at:
-                    self._wake()
                 return True
             except Exception as error:  # the application must not pay for what it logs
                 try:
@@ -196,6 +207,43 @@ class Emitter:
                     return False
 
         return emit
+
+    def emit_at(self, topic: str, event: Mapping[str, Any], ts_s: float, /) -> bool:
+        """Emit an event that happened at another time than now: `ts_s` seconds since 1970. Else as `emit`.
+
+        A time that does not fit into milliseconds of 64 bits refuses the event as ``bad_time``.
+        """
+        try:
+            entry = self.topics[topic]
+            if not entry.heard:
+                entry.unheard.add()
+                return False
+            if not isinstance(ts_s, (float, int)) or not -_MOST_S < ts_s < _MOST_S:
+                raise Refused("bad_time", f"{ts_s!r:.40} is no number of seconds that fits")
+            common = common_fields.get()
+            data = _encode(event if common is None else {**common, **event}, False, codec_options, False)
+            if len(data) > self.max_event_bytes:
+                raise Refused("too_large", f"{len(data)} bytes")
+            return self._append_attended(entry, float(ts_s), data, len(data) + EVENT_OVERHEAD_BYTES)
+        except Exception as error:  # as in emit
+            try:
+                return self._refuse(topic, error)
+            except Exception:
+                self.faults.add()
+                return False
+
+    def _append_attended(self, entry: Topic, ts_s: float, data: bytes, cost: int) -> bool:
+        """Append an event that may be too much for the buffer, or that the publisher waits for."""
+        added = self.added + cost
+        if added > self.room:
+            entry.overflowed.add()
+            self._start()
+            return False
+        self.append((entry.index, ts_s, data))
+        self.added += cost
+        if added > self._wake_at:
+            self._wake()
+        return True
 
     def _enter(self, name: object) -> Topic:
         """Check a topic that was not used before and enter it.

@@ -241,7 +241,7 @@ class Publisher:
     def _publish(self, socket: zmq.Socket[bytes], now_s: float) -> None:
         """Send from the buffer until it is empty, the socket is full, or the loop is due again."""
         queue, emitter = self._emitter.queue, self._emitter
-        emitter.wake_at = NEVER
+        emitter.set_wake_at(NEVER)
         self.busy = True  # before the events leave the queue, for whoever waits until both are done
         if self._outbox:
             self._send(socket)
@@ -346,7 +346,7 @@ class Publisher:
             until = min(until, self._settle_at)
         if self.close_deadline is not None:
             until = min(until, self.close_deadline)
-        emitter.wake_at = wake_at
+        emitter.set_wake_at(wake_at)
         if emitter.added > wake_at and emitter.queue:
             return  # came in while nobody would have woken this thread
         timeout_s = max(0.0, until - time.monotonic())

@@ -53,6 +53,7 @@ class Source:
         self._settings = settings
         self._emitter = Emitter(self._start, self._wake, reserved=reserved)
         self.emit = self._emitter.emit
+        self.emit_at = self._emitter.emit_at
         self._fresh()
         _sources.add(self)
 
@@ -233,7 +234,7 @@ class Source:
         finally:
             if wake_fds is self._wake_fds:
                 self._importing = False
-                self._emitter.wake_at = NEVER
+                self._emitter.set_wake_at(NEVER)
                 self._done = True
 
     def _load(self) -> tuple[SdkSettings, Exception | None]:
@@ -252,7 +253,7 @@ class Source:
         return settings, wrong
 
     def _wake(self) -> None:
-        self._emitter.wake_at = NEVER
+        self._emitter.set_wake_at(NEVER)
         fds = self._wake_fds
         if fds is not None:
             with contextlib.suppress(OSError):  # full: it wakes anyway
