@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
 from eventstorm_integrations.sysmon.cpu import utilizations
 from eventstorm_integrations.sysmon.filesystems import Mount, worth_asking
-from eventstorm_integrations.sysmon.processes import Process, busiest, parse_stat
+from eventstorm_integrations.sysmon.processes import busiest
 from eventstorm_integrations.sysmon.rates import Rates
 from eventstorm_integrations.sysmon.sampler import until_next_s
+from eventstorm_integrations.sysmon.scan import Look, Process, Scanner, parse_stat
 
 
 def test_a_rate_is_the_growth_a_second() -> None:
@@ -145,29 +147,49 @@ def test_a_process_may_have_any_name() -> None:
     name = b"a) S 1 (\xff) b"
     stat = b"4321 (" + name + b") S 1 4321 4321 0 -1 4194560 100 0 0 0 250 50 7 7 20 0 1 0 98765 1048576 12 18446744"
 
-    assert parse_stat(stat, 0.01, 4096) == Process(4321, 98765, "a) S 1 (\udcff) b", 3.0, 12 * 4096)
+    assert parse_stat(stat, 0.01, 4096) == Process(4321, 98765, "a) S 1 (\udcff) b", 3.0, 12 * 4096, 1048576, 1, 1)
 
 
 def process(pid: int, cpu_s: float, memory_bytes: int = 0, started: int = 1) -> Process:
     return Process(pid, started, "it", cpu_s, memory_bytes)
 
 
-def test_the_busiest_is_who_used_the_most_since_the_last_look() -> None:
-    before = {(1, 1): 100.0, (2, 1): 5.0}
+def look(*processes: Process, now_s: float = 0.0) -> Look:
+    return Look(now_s, list(processes), {(each.pid, each.started): each.cpu_s for each in processes})
 
-    assert busiest(before, [process(1, 100.1), process(2, 5.5)], 1) == [(process(2, 5.5), 0.5)]
+
+def test_the_busiest_is_who_used_the_most_since_the_last_look() -> None:
+    before = look(process(1, 100.0), process(2, 5.0))
+
+    assert busiest(before, look(process(1, 100.1), process(2, 5.5)), 1) == [(process(2, 5.5), 0.5)]
 
 
 def test_a_number_that_is_used_again_is_another_process() -> None:
-    before = {(1, 1): 100.0}
+    again = process(1, 0.25, started=2)
 
-    assert busiest(before, [process(1, 0.25, started=2)], 9) == [(process(1, 0.25, started=2), 0.25)]
+    assert busiest(look(process(1, 100.0)), look(again), 9) == [(again, 0.25)]
 
 
 def test_of_equally_busy_ones_the_larger_comes_first() -> None:
     small, large = process(1, 0.0, 10), process(2, 0.0, 20)
 
-    assert [each for each, _ in busiest({}, [small, large], 9)] == [large, small]
+    assert [each for each, _ in busiest(look(), look(small, large), 9)] == [large, small]
+
+
+def test_all_who_ask_at_one_moment_share_a_look() -> None:
+    scanner = Scanner(lambda: [process(1, 1.0)], clock=lambda: 0.0)
+
+    assert scanner.look(1.0) is scanner.look(1.0)
+    assert scanner.look(2.0) is not scanner.look(1.0)
+
+
+def test_looks_that_take_longer_are_taken_less_often() -> None:
+    cpu_s = itertools.count(0.0, 0.01)  # each look takes 10 ms, so one in 5 s is 0.2 %
+    scanner = Scanner(lambda: [process(1, 1.0)], clock=lambda: next(cpu_s))
+
+    taken = [now_s for now_s in range(20) if scanner.look(float(now_s))]
+
+    assert taken == [0, 1, 6, 11, 16]
 
 
 @pytest.mark.parametrize("interval_s", [0.1, 1.0, 7.3, 60.0])

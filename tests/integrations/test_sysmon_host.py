@@ -20,6 +20,7 @@ import pytest
 
 from eventstorm_integrations.sysmon.agent import SysmonAgent, run
 from eventstorm_integrations.sysmon.sampler import Sampler
+from eventstorm_integrations.sysmon.scan import Scanner, _LinuxFiles
 from eventstorm_integrations.sysmon.settings import TOPICS, SysmonSettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs/sysmon.md"
@@ -109,7 +110,7 @@ def test_a_busy_process_is_among_the_busiest_with_name_and_owner() -> None:
             deadline = time.monotonic() + DEADLINE_S
             while time.monotonic() < deadline:
                 time.sleep(BETWEEN_S)  # the time that is measured
-                found = [event["process"] for event in sampled(sampler)["process.usage"]]
+                found = [event["process"] for event in sampled(sampler).get("process.usage", [])]
                 ours = [each for each in found if each["pid"] == busy.pid and each["cpu"]["utilization"] > 0.1]
                 if ours:
                     break
@@ -122,6 +123,24 @@ def test_a_busy_process_is_among_the_busiest_with_name_and_owner() -> None:
     assert ours[0]["owner"] == psutil.Process().username()
 
 
+def test_a_process_that_has_ended_is_not_read_from_the_file_that_is_still_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = _LinuxFiles()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ended:
+        before = {each.pid: each for each in files.read()}
+    real, ours = os.listdir("/proc"), str(os.getpid())
+    monkeypatch.setattr(os, "listdir", lambda path: [str(ended.pid), ours] if path == "/proc" else real)
+
+    assert before[ended.pid].parent == os.getpid()
+    assert [each.pid for each in files.read()] == [os.getpid()], "the open file says that its process is gone"
+
+
+def test_processes_beyond_the_files_that_may_stay_open_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventstorm_integrations.sysmon.scan._MOST_OPEN", 2)
+    files = _LinuxFiles()
+    for _ in range(2):
+        assert os.getpid() in {each.pid for each in files.read()}
+
+
 def test_what_nobody_wants_is_not_measured_and_begins_afresh() -> None:
     sampler = Sampler(SysmonSettings())
     sampled(sampler)
@@ -131,7 +150,7 @@ def test_what_nobody_wants_is_not_measured_and_begins_afresh() -> None:
 
 
 def test_no_processes_are_read_if_none_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventstorm_integrations.sysmon.processes._scan", lambda: pytest.fail("read"))
+    monkeypatch.setattr(Scanner, "look", lambda *arguments: pytest.fail("read"))
     sampler = Sampler(SysmonSettings(processes=0))
 
     assert "process.usage" not in sampled(sampler)

@@ -22,7 +22,9 @@ class DiskCollector:
     def sample(self, now_s: float) -> list[dict[str, Any]]:
         """Return one event for each physical disk."""
         counters = psutil.disk_io_counters(perdisk=True, nowrap=False)
-        self._physical = {name: self._physical.get(name) or _is_physical(name) for name in counters}
+        self._physical = {
+            name: self._physical[name] if name in self._physical else _is_physical(name) for name in counters
+        }
         rates = self._rates.update(
             {
                 name: (

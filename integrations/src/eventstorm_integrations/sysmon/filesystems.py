@@ -6,12 +6,14 @@ for ever, in a way that no signal ends.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
+from math import inf
 from typing import Any, NamedTuple
 
 import psutil
+
+from eventstorm_integrations.sysmon.text import printable
 
 __all__ = ["FilesystemCollector", "Mount", "worth_asking"]
 
@@ -19,6 +21,8 @@ __all__ = ["FilesystemCollector", "Mount", "worth_asking"]
 _READ_ONLY_IMAGES = {"squashfs", "iso9660", "udf", "cramfs", "erofs"}
 # A pool or a volume name in place of a device.
 _DEVICELESS = {"zfs", "bcachefs"}
+# How often to look what is mounted, which takes ten times as long as asking how full it is.
+_LIST_S = 10.0
 _MAY_BLOCK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "9p", "virtiofs", "autofs"}
 
 
@@ -33,14 +37,16 @@ class Mount(NamedTuple):
 class FilesystemCollector:
     """Asks the local filesystems how full they are."""
 
+    def __init__(self) -> None:
+        self._mounts: list[Mount] = []
+        self._listed_s = -inf
+
     def sample(self, now_s: float) -> list[dict[str, Any]]:
         """Return one event for each filesystem that answers."""
-        # Elsewhere psutil itself knows what is a disk. On Linux it would leave out a container's root.
-        mounts = [
-            Mount(each.device, each.mountpoint, each.fstype) for each in psutil.disk_partitions(sys.platform == "linux")
-        ]
+        if now_s - self._listed_s >= _LIST_S:
+            self._mounts, self._listed_s = _list(), now_s
         events = []
-        for mount in worth_asking(mounts) if sys.platform == "linux" else mounts:
+        for mount in self._mounts:
             try:
                 usage = psutil.disk_usage(mount.mountpoint)
             except OSError:  # unmounted just now, an empty drive, or not for this user to see
@@ -48,9 +54,9 @@ class FilesystemCollector:
             if not usage.total:
                 continue
             filesystem = {
-                "mountpoint": _printable(mount.mountpoint),
+                "mountpoint": printable(mount.mountpoint),
                 "type": mount.type,
-                "device": _printable(mount.device),
+                "device": printable(mount.device),
                 "usage": usage.used,
                 "limit": usage.total,
                 # As df has it: of what users may fill, without the part that is reserved for root.
@@ -58,6 +64,13 @@ class FilesystemCollector:
             }
             events.append({"system": {"filesystem": filesystem}})
         return events
+
+
+def _list() -> list[Mount]:
+    # Elsewhere psutil itself knows what is a disk. On Linux it would leave out a container's root.
+    everything = psutil.disk_partitions(sys.platform == "linux")
+    mounts = [Mount(each.device, each.mountpoint, each.fstype) for each in everything]
+    return worth_asking(mounts) if sys.platform == "linux" else mounts
 
 
 def worth_asking(mounts: Iterable[Mount]) -> list[Mount]:
@@ -77,8 +90,3 @@ def worth_asking(mounts: Iterable[Mount]) -> list[Mount]:
             if known is None or len(mount.mountpoint) < len(known.mountpoint):
                 found[mount.device] = mount
     return list(found.values())
-
-
-def _printable(path: str) -> str:
-    """Return a path as text: the bytes of a name that is not UTF-8 become the replacement character."""
-    return os.fsencode(path).decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import psutil
@@ -10,12 +11,16 @@ from eventstorm_integrations.sysmon.rates import Rates
 
 __all__ = ["MemoryCollector"]
 
+# Where there is none it may be switched on; asking takes as long as the memory itself.
+_LOOK_FOR_SWAP_S = 10.0
+
 
 class MemoryCollector:
     """Reads memory and swap space. Its first sample lacks the rates of paging."""
 
     def __init__(self) -> None:
         self._rates = Rates()
+        self._swap_due_s = -inf
 
     def sample(self, now_s: float) -> list[dict[str, Any]]:
         """Return the event."""
@@ -30,8 +35,7 @@ class MemoryCollector:
                 **{name: getattr(memory, name) for name in ("cached", "buffers", "free") if hasattr(memory, name)},
             }
         }
-        swap = psutil.swap_memory()
-        if swap.total:
+        if now_s >= self._swap_due_s and (swap := psutil.swap_memory()).total:
             system["paging"] = {
                 "usage": swap.used,
                 "limit": swap.total,
@@ -39,4 +43,6 @@ class MemoryCollector:
             }
             if rates := self._rates.update({"swap": (swap.sin, swap.sout)}, now_s):
                 system["paging"]["in"], system["paging"]["out"] = (round(rate, 1) for rate in rates["swap"])
+        elif now_s >= self._swap_due_s:
+            self._swap_due_s = now_s + _LOOK_FOR_SWAP_S
         return [{"system": system}]

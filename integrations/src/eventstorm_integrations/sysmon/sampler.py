@@ -12,6 +12,7 @@ from eventstorm_integrations.sysmon.filesystems import FilesystemCollector
 from eventstorm_integrations.sysmon.memory import MemoryCollector
 from eventstorm_integrations.sysmon.network import NetworkCollector
 from eventstorm_integrations.sysmon.processes import ProcessCollector
+from eventstorm_integrations.sysmon.scan import Scanner
 from eventstorm_integrations.sysmon.settings import SysmonSettings
 
 __all__ = ["Collector", "Sampler", "until_next_s"]
@@ -33,13 +34,14 @@ class Sampler:
     """
 
     def __init__(self, settings: SysmonSettings) -> None:
+        scanner = Scanner()
         made: dict[str, Callable[[], Collector]] = {
             "cpu.usage": CpuCollector,
             "memory.usage": MemoryCollector,
             "disk.usage": FilesystemCollector,
             "disk.io": DiskCollector,
             "network.usage": NetworkCollector,
-            "process.usage": lambda: ProcessCollector(settings.processes),
+            "process.usage": lambda: ProcessCollector(scanner, settings.processes),
         }
         self._make = {topic: made[topic] for topic in settings.topics if topic != "process.usage" or settings.processes}
         self._collectors: dict[str, Collector] = {}
