@@ -17,6 +17,8 @@ from eventstorm_sinks.sink import Sink
 from web_serving import Publisher, served, until, url_of
 
 pytestmark = pytest.mark.browser
+# As long as a busy machine may take; the default is 5 seconds.
+expect.set_options(timeout=20_000)
 
 ARGUMENTS = [
     "--headless",
