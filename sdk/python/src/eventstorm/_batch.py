@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate, groupby
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -50,6 +50,9 @@ class Stream:
         self.drop = drop
 
 
+_index_of = itemgetter(0)
+
+
 class Batcher:
     """Numbers events and makes messages."""
 
@@ -61,15 +64,19 @@ class Batcher:
     def pack(
         self,
         topics: Callable[[int], Topic],
-        events: Iterable[tuple[int, float, bytes]],
+        events: list[tuple[int, float, bytes]],
         batch_bytes: int,
         now_s: float,
         at_ms: int,
     ) -> Iterator[Outgoing]:
         """Yield the messages for some of the buffer's events, a topic at a time. Unheard ones are counted as that."""
         by_topic: dict[int, list[tuple[int, float, bytes]]] = {}
-        for index, run in groupby(events, itemgetter(0)):
-            by_topic.setdefault(index, []).extend(run)
+        indices = set(map(_index_of, events))
+        if len(indices) == 1:  # as most often, since it is a burst of one topic that makes many events
+            by_topic[indices.pop()] = events
+        else:
+            for event in events:
+                by_topic.setdefault(event[0], []).append(event)
         for index, group in by_topic.items():
             topic = topics(index)
             if not topic.heard:

@@ -37,14 +37,14 @@ __all__ = ["Publisher"]
 
 # Messages that may wait inside libzmq: few, since what waits there cannot be counted exactly; enough to keep the
 # connection busy while this thread waits for the interpreter's lock.
-_SEND_HIGH_WATER_MARK = 8
+_SEND_HIGH_WATER_MARK = 4
 # A router sends its subscriptions right after the handshake, one message each: time for all of them to come in.
 _FIRST_GRACE_S = 0.1
 # After a router's restart its sinks must find it again first; they try ten times a second.
 _RESTART_GRACE_S = 1.0
 # A hostile router could subscribe to ever more; past this, everything is taken as heard.
 _MAX_SUBSCRIPTIONS = 10_000
-_TAKE_BYTES = 512 * 1024
+_MOST_TAKE_BYTES = 2**20
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.001, 0.05
 _LOG_EVERY_S = 60.0
 _LONGEST_ROUND_S = 0.1
@@ -72,8 +72,8 @@ class Publisher:
         self._emitter = emitter
         self._settings = settings
         self._on = settings.enabled and bool(settings.endpoint)
-        # So little of the buffer at a time that what is inside libzmq stays a small part of it.
-        self._take_bytes = min(_TAKE_BYTES, settings.buffer_bytes // 32)
+        # Part of the buffer at a time, so that what is taken and what is inside libzmq leave room for more.
+        self._take_bytes = min(_MOST_TAKE_BYTES, settings.buffer_bytes // 16)
         self._wake_fd = wake_fd
         self._batcher = Batcher(source_id, host, service, os.getpid(), settings.heartbeat_s)
         self._outbox: deque[Outgoing] = deque()
@@ -256,9 +256,9 @@ class Publisher:
         queue, emitter = self._emitter.queue, self._emitter
         waiting = emitter.added - self._taken
         average = max(1, waiting // len(queue))
-        # Each send gives the interpreter's lock away, for 5 ms if the application computes. So, with more waiting
-        # than a batch or two, larger batches are what catches up.
-        batch_bytes = self._settings.batch_bytes if waiting < self._take_bytes else self._take_bytes
+        # About every other send loses the interpreter's lock, for 5 ms if the application computes. So the more waits,
+        # the larger the batches, which is what catches up.
+        batch_bytes = max(self._settings.batch_bytes, min(waiting // 2, self._take_bytes))
         take = queue.popleft
         events = [take() for _ in range(min(len(queue), max(1, self._take_bytes // average)))]
         heard_cost = 0
