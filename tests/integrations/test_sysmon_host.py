@@ -164,7 +164,7 @@ def test_what_is_lacking_is_left_out_and_noted_once(
 
     monkeypatch.setattr(psutil, "disk_io_counters", lacking)
     sampler = Sampler(SysmonSettings())
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         sampled(sampler)
         time.sleep(BETWEEN_S)  # the time that is measured
         found = sampled(sampler)

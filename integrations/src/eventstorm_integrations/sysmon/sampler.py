@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from eventstorm_integrations.sysmon.containers import ContainerCollector
 from eventstorm_integrations.sysmon.cpu import CpuCollector
 from eventstorm_integrations.sysmon.disks import DiskCollector
 from eventstorm_integrations.sysmon.filesystems import FilesystemCollector
@@ -41,6 +42,7 @@ class Sampler:
             "disk.usage": FilesystemCollector,
             "disk.io": DiskCollector,
             "network.usage": NetworkCollector,
+            "container.usage": ContainerCollector,
             "process.usage": lambda: ProcessCollector(scanner, settings.processes),
         }
         self._make = {topic: made[topic] for topic in settings.topics if topic != "process.usage" or settings.processes}

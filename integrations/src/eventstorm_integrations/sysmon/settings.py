@@ -10,7 +10,15 @@ from eventstorm.settings import at_least, nearest, setting
 
 __all__ = ["TOPICS", "SysmonSettings"]
 
-TOPICS = ("cpu.usage", "memory.usage", "disk.usage", "disk.io", "network.usage", "process.usage")
+TOPICS = (
+    "cpu.usage",
+    "memory.usage",
+    "disk.usage",
+    "disk.io",
+    "network.usage",
+    "process.usage",
+    "container.usage",
+)
 
 
 def _topics(value: Any, place: str) -> Any:
