@@ -1,0 +1,172 @@
+"""Log records as ``log.record`` events: `EventstormHandler` for one logger, `instrument` for all of them.
+
+    logging.getLogger().addHandler(EventstormHandler())
+
+A record costs its caller about as much as `eventstorm.emit` of its fields, and next to nothing while nobody listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eventstorm import Source
+
+__all__ = ["EventstormHandler", "instrument", "uninstrument"]
+
+TOPIC = "log.record"
+
+# Records of Eventstorm itself and of the library below it; `pymongo`'s are not left out, since the SDK uses its `bson`
+# alone, so they are the application's.
+_OWN = frozenset({"eventstorm", "eventstorm_integrations", "eventstorm_router", "eventstorm_sinks", "zmq"})
+
+# A signal handler may log in the middle of a record, and so may an argument's `__str__`. Deeper than this it is a loop.
+_MOST_NESTED = 3
+
+
+# Stands for "no handler of ours has had the record yet", while the loggers' own handlers are called.
+_WATCHING: object = object()
+
+
+class _PerThread(threading.local):
+    nested = 0
+    # None unless that is so; then the record that a handler of ours has had last.
+    seen: object = None
+
+
+_here = _PerThread()
+
+
+class EventstormHandler(logging.Handler):
+    """Emits each record as a ``log.record`` event, and never blocks: it has no lock and waits for nothing.
+
+    A record whose message cannot be formatted goes to `logging.Handler.handleError`, as with other handlers. What else
+    a record holds is made fit: values of ``extra`` that BSON has no type for become their ``repr``, and everything has
+    a bound. A formatter has no effect, filters and the level have the usual one. May be used from any thread, signal
+    handler or finalizer, and after a fork. Records of Eventstorm's own loggers are left out.
+
+    Args:
+        level: records below it are ignored, as with every handler.
+        source: what to emit with; None for `eventstorm.emit`.
+    """
+
+    def __init__(self, level: int | str = logging.NOTSET, *, source: Source | None = None) -> None:
+        super().__init__(level)
+        self._emit: Callable[..., bool] | None = None
+        self._wanted: Callable[[str], bool] | None = None
+        self._open(source)
+
+    def _open(self, source: Source | None) -> None:
+        import eventstorm
+
+        self._emit, self._wanted = (source or eventstorm).emit, (source or eventstorm).wanted
+
+    def createLock(self) -> None:
+        """Do without a lock: `eventstorm.emit` needs none, and who holds one may be interrupted by a signal."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Emit the record if the filters let it pass; return what they said."""
+        accepted: Any = self.filter(record) if self.filters else True
+        if _here.seen is not None:
+            _here.seen = record
+        if accepted:
+            self.emit(accepted if isinstance(accepted, logging.LogRecord) else record)
+        return accepted
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Emit the record; never raise."""
+        try:
+            emit, wanted = self._emit, self._wanted
+            if emit is None or wanted is None or not wanted(TOPIC) or str(record.name).partition(".")[0] in _OWN:
+                return
+            nested = _here.nested
+            if nested >= _MOST_NESTED:
+                return
+            from eventstorm_integrations._log_record import describe  # here, for `instrument` to cost nothing
+
+            _here.nested = nested + 1
+            try:
+                emit(TOPIC, describe(record))
+            finally:
+                _here.nested = nested
+        except Exception:
+            # At the end of the stack, which a program may well reach, there is no room to tell it.
+            with contextlib.suppress(RecursionError):
+                self.handleError(record)
+
+
+class _LateHandler(EventstormHandler):
+    """Imports the SDK at the first record: a program that never logs does not pay for it."""
+
+    def _open(self, source: Source | None) -> None:
+        pass
+
+    def wants_any(self) -> bool:
+        """Tell whether anybody listens."""
+        if self._wanted is None:
+            # Cannot be had while the SDK, or a library that it needs, is being imported.
+            with contextlib.suppress(ImportError, AttributeError):
+                super()._open(None)
+        return self._wanted is not None and self._wanted(TOPIC)
+
+
+@dataclass(slots=True)
+class _Patch:
+    """What `instrument` has put in the place of `logging.Logger.callHandlers`."""
+
+    original: Callable[[logging.Logger, logging.LogRecord], None]
+    replacement: Callable[[logging.Logger, logging.LogRecord], None]
+    active: bool = True
+
+
+_patch: _Patch | None = None
+
+
+def instrument() -> None:
+    """Emit the records of all loggers from now on, once each; in vain a second time, which is logged.
+
+    As a handler of the root logger would, and also those of loggers that do not propagate. But the loggers' lists of
+    handlers stay as they are, since programs look at them: `logging.basicConfig` does nothing where the root logger has
+    a handler, a warning is printed where there is none, and Flask looks whether it must bring one of its own.
+    A record that an `EventstormHandler` of the program itself has had is not emitted a second time.
+    """
+    global _patch
+    if _patch is not None and _patch.active:
+        logging.getLogger("eventstorm.instrument").warning("logging is instrumented already")
+        return
+    if _patch is not None and logging.Logger.callHandlers is not _patch.original:
+        _patch.active = True  # somebody has wrapped ours meanwhile, so it is still there
+        return
+    original = logging.Logger.callHandlers
+    handler = _LateHandler()
+
+    @functools.wraps(original)
+    def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        if not patch.active or not handler.wants_any():
+            return original(self, record)
+        before = _here.seen
+        _here.seen = _WATCHING
+        try:
+            original(self, record)
+        finally:
+            had, _here.seen = _here.seen is record, before
+            if not had:
+                handler.handle(record)
+
+    patch = _patch = _Patch(original, callHandlers)
+    logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
+
+
+def uninstrument() -> None:
+    """Undo `instrument`."""
+    if _patch is not None:
+        _patch.active = False
+        if logging.Logger.callHandlers is _patch.replacement:
+            logging.Logger.callHandlers = _patch.original  # type: ignore[assignment,method-assign]
