@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,10 @@ import eventstorm_sinks
 from eventstorm.context import common_fields
 from eventstorm.settings import SdkSettings
 from eventstorm.testing import CapturedEvent, CapturedEvents
+from eventstorm_integrations.asgi import ASGIApp, Receive, Scope, Send
+from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
+from eventstorm_integrations.http import HttpSettings
+from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
 from eventstorm_router import Router, RouterSettings
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
 from eventstorm_sinks.batch import Source as StoredSource
@@ -29,6 +33,9 @@ from eventstorm_sinks.stores import (
     open_store,
 )
 from eventstorm_sinks.stores.conformance import StoreConformance
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 version: str = eventstorm.__version__
 
@@ -113,6 +120,32 @@ except eventstorm.StartError as error:
     root = error
 except eventstorm.WireError as error:
     reason: str = error.reason
+
+counts: dict[str, int] = eventstorm_integrations.stats()
+
+
+def drop_probes(hit: dict[str, Any], request: Mapping[str, Any]) -> bool:
+    """Be a hook."""
+    hit["tenant"] = request.get("HTTP_X_TENANT")
+    return bool(hit["url"]["path"] != "/probe")
+
+
+def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Be an application."""
+    start_response("200 OK", [])
+    return []
+
+
+async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+    """Be an application."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+http_settings = HttpSettings(excluded_urls=("^/health$",), sample_rate=0.1, trusted_proxies=("10.0.0.0/8",))
+wsgi_app: WSGIApplication = WsgiMiddleware(wsgi)
+wsgi_app = WsgiMiddleware(wsgi, http_settings, hook=drop_probes, source=source)
+asgi_app: ASGIApp = AsgiMiddleware(asgi)
+asgi_app = AsgiMiddleware(asgi, http_settings, hook=drop_probes, source=source)
 
 version = eventstorm_router.__version__
 version = eventstorm_integrations.__version__

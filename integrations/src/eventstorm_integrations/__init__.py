@@ -1,3 +1,18 @@
 """Eventstorm for hosts, frameworks and logs."""
 
+from __future__ import annotations
+
+from eventstorm_integrations._guard import guard
+
 __version__ = "0.1.0"
+
+__all__ = ["stats"]
+
+
+def stats() -> dict[str, int]:
+    """Return how often the integrations left something out in this process, by reason; what never happened is absent.
+
+    ``http.excluded``, ``http.sampled_out`` and ``http.dropped_by_hook`` are what the settings and the hook ask for.
+    ``http.hook`` counts exceptions of the hook, and ``http.fault`` faults of Eventstorm's own: both are logged.
+    """
+    return guard.counts()

@@ -1,0 +1,89 @@
+"""A middleware that records each request and each WebSocket session of any ASGI 3 application, whatever the server.
+
+It does not touch what passes: the same messages go both ways, in the same order, each exception passes through, and
+the scope gets one key of its own. Lifespan and unknown kinds of scopes go straight to the application.
+
+https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from eventstorm.context import common_fields
+from eventstorm_integrations.http import Emits, Hook, HttpSettings
+from eventstorm_integrations.http.asgi_exchange import HttpExchange, WebSocketExchange
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY
+from eventstorm_integrations.http.recorder import Recorder
+
+__all__ = ["ASGIApp", "EventstormMiddleware", "Message", "Receive", "Scope", "Send", "record"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_KINDS: dict[str, type[HttpExchange] | type[WebSocketExchange]] = {
+    "http": HttpExchange,
+    "websocket": WebSocketExchange,
+}
+
+
+class EventstormMiddleware:
+    """Wraps an ASGI application: each request becomes an ``http.hit``, each WebSocket session a ``websocket.session``.
+
+    What is emitted meanwhile, in tasks and threads too that the application starts, carries the ``trace_id``.
+
+    Args:
+        app: the application.
+        settings: what is recorded; None reads the table ``[http]`` of ``eventstorm.toml`` and ``EVENTSTORM_HTTP_*``.
+        hook: called with each event before it is emitted, and with the request's scope; it may change the event, and
+            drops it by returning False. It runs in the event loop.
+        source: where events go, in place of `eventstorm.emit`.
+
+    Raises:
+        SettingError: a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: HttpSettings | None = None,
+        *,
+        hook: Hook | None = None,
+        source: Emits | None = None,
+    ) -> None:
+        self.app = app
+        self._recorder = Recorder(settings, hook, source)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, a session, or the lifespan."""
+        await record(self._recorder, self.app, scope, receive, send)
+
+
+async def record(recorder: Recorder, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let `app` serve a scope, and record it unless another middleware further out already does."""
+    kind = _KINDS.get(scope.get("type", ""))
+    if kind is None or EXCHANGE_KEY in scope:
+        await app(scope, receive, send)
+        return
+    try:
+        exchange = kind(recorder, scope)
+        scope[EXCHANGE_KEY] = exchange
+    except Exception:
+        recorder.fault()
+        await app(scope, receive, send)
+        return
+    outer = common_fields.get()
+    common_fields.set(exchange.common)
+    try:
+        await app(scope, exchange.receiving(receive), exchange.sending(send))
+    except BaseException as error:
+        exchange.fail(error)
+        raise
+    finally:
+        # No token: one of another context could not be used, and who drives a coroutine may change that.
+        common_fields.set(outer)
+        exchange.finish()

@@ -1,0 +1,328 @@
+"""What the ASGI middleware notes of a request and of a WebSocket session, from the messages that pass."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from eventstorm_integrations.http.exchange import Exchange
+from eventstorm_integrations.http.recorder import HIT, SESSION, Recorder
+from eventstorm_integrations.http.text import from_bytes, number, type_name, valid
+
+__all__ = ["HttpExchange", "WebSocketExchange"]
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+# Every application returns a little later than its response ends; below this it is no work in the background.
+_LEAST_BACKGROUND_S = 0.001
+
+_clock = time.perf_counter
+
+
+class _AsgiExchange(Exchange):
+    """What both have in common. It must not hold the scope, which holds it."""
+
+    __slots__ = ("headers", "recorder", "response_headers", "scope", "status")
+
+    topic: str
+
+    def __init__(self, recorder: Recorder, scope: MutableMapping[str, Any]) -> None:
+        listed = scope.get("headers")
+        # Any iterable is allowed, and only lists can be read twice for certain.
+        self.headers: dict[bytes, bytes] = dict(listed) if isinstance(listed, (list, tuple)) else {}
+        parent = self.headers.get(b"traceparent")
+        super().__init__(None if parent is None else parent.decode("latin-1"))
+        self.recorder = recorder
+        # Applications change the scope while they dispatch; this is what the server said.
+        self.scope = dict(scope)
+        self.status: Any = None
+        self.response_headers: Any = None
+
+    def fail(self, error: BaseException) -> None:
+        """Note what the application raised."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Emit the event, when the application has returned or raised."""
+        try:
+            if self.recorder.wanted(self.topic):
+                self._emit(_clock())
+        except Exception:
+            self.recorder.fault()
+        finally:
+            self.scope, self.headers, self.response_headers = {}, {}, None
+
+    def _emit(self, now_s: float) -> None:
+        raise NotImplementedError
+
+    def _begin_event(
+        self, end_s: float, *, method: str | None, request_bytes: int | None, response: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the event with what the scope says; None if it is not to be recorded."""
+        recorder, scope, headers = self.recorder, self.scope, self.headers
+        if isinstance(self.status, int):
+            response["status_code"] = self.status
+        if recorder.response_headers and self.response_headers is not None:
+            found = _allowed(recorder, self.response_headers, recorder.response_headers)
+            if found:
+                response["header"] = found
+        host, port = headers.get(b"host"), None
+        if host:
+            address = from_bytes(host)
+        else:
+            server = scope.get("server") or ("", None)
+            address, port = valid(server[0] or ""), server[1]
+        query, agent, client = scope.get("query_string"), headers.get(b"user-agent"), scope.get("client")
+        event = recorder.begin_event(
+            self,
+            end_s,
+            method=method,
+            scheme=scope.get("scheme") or ("http" if method else "ws"),
+            host=address,
+            port=port,
+            path=valid(scope["path"]),
+            query=from_bytes(query) if query else "",
+            peer=valid(client[0] or "") if client else "",
+            forwarded=self._forwarded(),
+            agent=None if agent is None else from_bytes(agent),
+            version=scope.get("http_version") or "1.1",
+            request_bytes=request_bytes,
+            response=response,
+        )
+        if event is not None and recorder.request_headers:
+            found = _allowed(recorder, scope["headers"], recorder.request_headers)
+            if found:
+                event["http"]["request"]["header"] = found
+        return event
+
+    def _forwarded(self) -> str:
+        header = self.recorder.proxy_header
+        if header is None:
+            return ""
+        wanted = header.encode()
+        # A list may come in several lines; their order is that of the list.
+        return b",".join(value for name, value in self.scope["headers"] if name == wanted).decode("latin-1")
+
+
+class HttpExchange(_AsgiExchange):
+    """A request, and its response, which ends with the last message of its body or its trailers."""
+
+    __slots__ = ("background_error_type", "disconnected", "ended_s", "received_bytes", "trailers")
+
+    topic = HIT
+
+    def __init__(self, recorder: Recorder, scope: MutableMapping[str, Any]) -> None:
+        super().__init__(recorder, scope)
+        self.received_bytes = 0
+        self.disconnected = False
+        self.trailers = False
+        self.ended_s: float | None = None
+        self.background_error_type: str | None = None
+
+    def receiving(self, receive: _Receive) -> _Receive:
+        """Return `receive`, noting what comes."""
+
+        async def noted() -> _Message:
+            message = await receive()
+            with contextlib.suppress(Exception):  # a message that is wrong, which is the application's to say
+                kind = message["type"]
+                if kind == "http.request":
+                    self.received_bytes += len(message.get("body") or b"")
+                elif kind == "http.disconnect" and self.ended_s is None:
+                    self.disconnected = True
+            return message
+
+        return noted
+
+    def sending(self, send: _Send) -> _Send:
+        """Return `send`, noting what goes."""
+
+        # No coroutine of its own, but for the last message, at whose end the response ends.
+        def noted(message: _Message) -> Awaitable[None]:
+            try:
+                last = self.ended_s is None and self._note(message)
+            except Exception:  # a message that is wrong, which is the server's to say
+                last = False
+            return self._last(send, message) if last else send(message)
+
+        return noted
+
+    def _note(self, message: _Message) -> bool:
+        """Note a message; tell whether it is the last."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            if self.status is None:
+                self.status = message["status"]
+                self.response_headers = message.get("headers")
+                self.trailers = bool(message.get("trailers"))
+        elif kind == "http.response.body":
+            if self.status is None:
+                return False
+            if not message.get("more_body") and not self.trailers:
+                return True
+            self._count(message)
+        elif kind == "http.response.zerocopysend":
+            self._count(message)
+            return not message.get("more_body") and not self.trailers
+        elif kind == "http.response.pathsend":
+            self._count(message)
+            return not self.trailers
+        elif kind == "http.response.trailers":
+            return not message.get("more_trailers")
+        return False
+
+    def _count(self, message: _Message, at_s: float | None = None) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            size = len(message.get("body") or b"")
+        elif kind == "http.response.zerocopysend":
+            size = message.get("count") or 0
+        else:  # a path: the server opens the file, and its length was announced
+            announced = [value for name, value in self.response_headers or () if name.lower() == b"content-length"]
+            size = (number(announced[0].decode("latin-1")) if announced else None) or 0
+        if size:
+            if self.first_s is None:
+                self.first_s = _clock() if at_s is None else at_s
+            self.sent_bytes += size
+
+    async def _last(self, send: _Send, message: _Message) -> None:
+        await send(message)
+        self.ended_s = _clock()
+        if message["type"] == "http.response.body":
+            with contextlib.suppress(TypeError):  # a body that is wrong, which a server has let pass
+                self._count(message, self.ended_s)
+
+    def fail(self, error: BaseException) -> None:
+        """Note what the application raised: of the response, or of its work in the background."""
+        if self.ended_s is not None:
+            self.background_error_type = type_name(error)
+            return
+        self.error_type = type_name(error)
+        if self.status is None and isinstance(error, Exception):
+            self.status = 500  # which any server sends then
+
+    def _emit(self, now_s: float) -> None:
+        ended_s = self.ended_s
+        if ended_s is None and self.error_type is None:
+            if self.disconnected:
+                self.error_type = "http.disconnect"
+            elif self.status is None:
+                self.error_type, self.status = "no_response", 500
+            else:
+                self.error_type = "incomplete_response"
+        method = self.scope["method"]
+        length = self.headers.get(b"content-length")
+        announced = None if length is None else number(length.decode("latin-1"))
+        event = self._begin_event(
+            now_s if ended_s is None else ended_s,
+            method=method,
+            request_bytes=self.received_bytes if announced is None else announced,
+            response={"body": {"size": 0 if method == "HEAD" else self.sent_bytes}},
+        )
+        if event is None:
+            return
+        ts_s = None
+        if ended_s is not None:
+            background_s = now_s - ended_s
+            if background_s >= _LEAST_BACKGROUND_S or self.background_error_type is not None:
+                background: dict[str, Any] = {"duration": background_s}
+                event["background"] = background
+                if self.background_error_type is not None:
+                    background["error"] = {"type": self.background_error_type}
+                ts_s = time.time() - background_s
+        self.recorder.emit_event(HIT, event, self.scope, ts_s)
+
+
+class WebSocketExchange(_AsgiExchange):
+    """A session, from the handshake to the close of either side."""
+
+    __slots__ = ("closed_by", "code", "received", "received_messages", "sent", "sent_messages", "subprotocol")
+
+    topic = SESSION
+
+    def __init__(self, recorder: Recorder, scope: MutableMapping[str, Any]) -> None:
+        super().__init__(recorder, scope)
+        self.received = self.received_messages = self.sent = self.sent_messages = 0
+        self.code: Any = None
+        self.closed_by: str | None = None
+        self.subprotocol: Any = None
+
+    def receiving(self, receive: _Receive) -> _Receive:
+        """Return `receive`, noting what comes."""
+
+        async def noted() -> _Message:
+            message = await receive()
+            with contextlib.suppress(Exception):  # a message that is wrong, which is the application's to say
+                kind = message["type"]
+                if kind == "websocket.receive":
+                    self.received += _size(message)
+                    self.received_messages += 1
+                elif kind == "websocket.disconnect" and self.closed_by is None:
+                    self.closed_by, self.code = "client", message.get("code") or 1005
+            return message
+
+        return noted
+
+    def sending(self, send: _Send) -> _Send:
+        """Return `send`, noting what went."""
+
+        async def noted(message: _Message) -> None:
+            await send(message)
+            with contextlib.suppress(Exception):  # a message that is wrong, which a server has let pass
+                self._note(message)
+
+        return noted
+
+    def _note(self, message: _Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.send":
+            self.sent += _size(message)
+            self.sent_messages += 1
+        elif kind == "websocket.accept":
+            self.status, self.subprotocol = 101, message.get("subprotocol")
+            self.response_headers = message.get("headers")
+        elif kind == "websocket.close":
+            if self.status is None:
+                self.status = 403  # which any server sends then
+            if self.closed_by is None:
+                self.closed_by, self.code = "server", message.get("code") or 1000
+        elif kind == "websocket.http.response.start":
+            self.status, self.response_headers = message["status"], message.get("headers")
+
+    def fail(self, error: BaseException) -> None:
+        """Note what the application raised."""
+        self.error_type = type_name(error)
+        if self.status is None and isinstance(error, Exception):
+            self.status = 500  # which servers send to a handshake that fails
+
+    def _emit(self, now_s: float) -> None:
+        event = self._begin_event(now_s, method=None, request_bytes=None, response={})
+        if event is None:
+            return
+        session: dict[str, Any] = {
+            "received": {"messages": self.received_messages, "bytes": self.received},
+            "sent": {"messages": self.sent_messages, "bytes": self.sent},
+        }
+        if self.closed_by is not None and self.status == 101:
+            session["close"] = {"by": self.closed_by, "code": self.code}
+        if self.subprotocol:
+            session["subprotocol"] = valid(self.subprotocol)
+        event["websocket"] = session
+        self.recorder.emit_event(SESSION, event, self.scope, None)
+
+
+def _size(message: _Message) -> int:
+    """Return the bytes of a message's content; a text is sent as UTF-8."""
+    text = message.get("text")
+    if text is None:
+        return len(message.get("bytes") or b"")
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _allowed(recorder: Recorder, headers: Any, allowed: Any) -> dict[str, list[str]]:
+    pairs = [(name.decode("latin-1").lower(), value) for name, value in headers]
+    return recorder.headers((name, from_bytes(value)) for name, value in pairs if name in allowed)

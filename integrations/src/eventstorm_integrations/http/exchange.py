@@ -1,0 +1,55 @@
+"""What a middleware notes of one request while it is under way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from eventstorm.context import common_fields
+from eventstorm_integrations.http.trace import identify
+
+__all__ = ["EXCHANGE_KEY", "Exchange"]
+
+EXCHANGE_KEY = "eventstorm.exchange"
+"""Where a WSGI environ or an ASGI scope holds its `Exchange`: who finds one there is inside of another middleware."""
+
+
+class Exchange:
+    """One request and its response, or one WebSocket session.
+
+    Attributes:
+        common: the fields that events emitted meanwhile carry.
+        route: the template of the route, set by the framework's integration; None for no route.
+        route_prefix: that of the mounts passed on the way to the route.
+        started_s: on the clock of `time.perf_counter`, as `first_s`.
+        first_s: when the first byte of the response's body was handed to the server; None before.
+        sent_bytes: of the response's body.
+        error_type: what went wrong, as OpenTelemetry's ``error.type``; None for nothing.
+    """
+
+    __slots__ = (
+        "common",
+        "done",
+        "error_type",
+        "first_s",
+        "route",
+        "route_prefix",
+        "sent_bytes",
+        "span_id",
+        "started_s",
+        "trace_id",
+    )
+
+    def __init__(self, traceparent: str | None) -> None:
+        self.started_s = time.perf_counter()
+        self.trace_id, self.span_id = identify(traceparent)
+        outer = common_fields.get()
+        mine = {"trace_id": self.trace_id, "span_id": self.span_id}
+        self.common: Mapping[str, Any] | None = mine if outer is None else {**outer, **mine}
+        self.route: str | None = None
+        self.route_prefix = ""
+        self.first_s: float | None = None
+        self.sent_bytes = 0
+        self.error_type: str | None = None
+        self.done = False
