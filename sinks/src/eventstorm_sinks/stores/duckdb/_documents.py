@@ -59,7 +59,7 @@ _NUMBERS = [b"\x03%d\0" % number for number in range(_TOGETHER)]
 
 
 def encode_documents(documents: Sequence[bytes]) -> tuple[str, list[bytes | None]]:
-    """Return a JSON array of the documents, and for each that JSON alone cannot give back, its bytes.
+    """Return the documents as JSON, a line each, and for each that JSON alone cannot give back, its bytes.
 
     Raises:
         ValueError: one of them is not BSON.
@@ -74,9 +74,10 @@ def encode_documents(documents: Sequence[bytes]) -> tuple[str, list[bytes | None
             continue
         for document in some:
             text = _encode_plain([document])
-            texts.append(text or _encode_foreign(document))
+            texts.append(text or _encode_foreign(document) + b"\n")
             kept.append(None if text else document)
-    return f"[{b','.join(texts).decode()}]", kept
+    # Within a document there is no line's end: JSON has control characters in texts escaped.
+    return b"".join(texts)[:-1].decode(), kept
 
 
 def decode_document(text: str) -> bytes:
@@ -97,25 +98,26 @@ def _to_extended(value: Any) -> Any:
     return json_util.default(value.value if isinstance(value, _Blob) else value, json_util.RELAXED_JSON_OPTIONS)
 
 
-_to_json = msgspec.json.Encoder(enc_hook=_to_int).encode
+_to_lines = msgspec.json.Encoder(enc_hook=_to_int).encode_lines
 _to_extended_json = msgspec.json.Encoder(enc_hook=_to_extended).encode
 _from_json = msgspec.json.Decoder().decode
+_from_lines = msgspec.json.Decoder().decode_lines
 
 
 def _encode_plain(documents: Sequence[bytes]) -> bytes | None:
-    """Return the JSON of documents, with commas between; None if one of them is not plain."""
+    """Return the JSON of documents, each with a line's end; None if one of them is not plain."""
     try:
         joined = b"".join(documents)
         read: list[Any] = bson.decode_all(joined, _options)
-        text = _to_json(read)
+        text = _to_lines(read)
         if b"null" in text or any(_after_binary_names(joined)):
-            read = _from_json(text)
+            read = _from_lines(text)
         # As the elements of one array, so that one call in C does it.
         encoded = bson.encode({"": read})[_ARRAY_START:_ARRAY_STOP]
     except Exception:  # bson raises several kinds for hostile bytes, RecursionError among them
         return None
     came = b"".join(chain.from_iterable(zip(_NUMBERS, documents, strict=False)))
-    return text[1:-1] if encoded == came else None
+    return text if encoded == came else None
 
 
 def _encode_foreign(document: bytes) -> bytes:
