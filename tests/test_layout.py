@@ -40,9 +40,13 @@ ENTRIES = [
 
 # A library or kernel facility is used where its name is on the door, and nowhere else.
 ROOMS = {
+    "django": ("eventstorm_integrations.django",),
     "duckdb": ("eventstorm_sinks.stores.duckdb",),
+    "fastapi": ("eventstorm_integrations.fastapi",),
+    "flask": ("eventstorm_integrations.flask",),
+    "litestar": ("eventstorm_integrations.litestar",),
     "psutil": ("eventstorm_integrations.sysmon",),
-    "starlette": ("eventstorm_sinks.web",),
+    "starlette": ("eventstorm_sinks.web", "eventstorm_integrations.starlette"),
     "uvicorn": ("eventstorm_sinks.web", "eventstorm_sinks.commands"),
     "websockets": ("eventstorm_sinks.web",),
 }

@@ -59,6 +59,7 @@ async def serve_async(
     *,
     send_error: BaseException | None = None,
     sends: int = 10**6,
+    stays: bool = False,
 ) -> Served:
     """Serve one scope.
 
@@ -66,16 +67,19 @@ async def serve_async(
         app: the application.
         scope: what it gets.
         incoming: what it receives; then disconnects, for ever.
+        stays: the client stays until it has the response.
         send_error: raised by `send` after `sends` messages.
         sends: so many messages may be sent.
     """
     scope = scope_of() if scope is None else scope
     waiting = list(incoming)
     served = Served()
-    kind = scope.get("type")
+    kind, over = scope.get("type"), asyncio.Event()
 
     async def receive() -> Any:
         await asyncio.sleep(0)
+        if stays and not waiting:
+            await over.wait()
         return waiting.pop(0) if waiting else {"type": f"{kind}.disconnect"}
 
     async def send(message: Any) -> None:
@@ -86,6 +90,8 @@ async def serve_async(
         if kind == "http":
             _check(name, served.messages)
         served.messages.append(message)
+        if name == "http.response.body" and not message.get("more_body", False):
+            over.set()
 
     try:
         served.returned = await app(scope, receive, send)

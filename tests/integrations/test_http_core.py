@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -446,7 +448,18 @@ def test_a_current_span_of_opentelemetry_wins(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_opentelemetry_is_never_imported() -> None:
-    assert "opentelemetry" not in sys.modules
+    program = """
+import sys
+from integrations.test_asgi import *
+from integrations.test_wsgi import serve as serve_wsgi, hello as wsgi_hello, EventstormMiddleware as Wsgi
+serve(EventstormMiddleware(hello))
+serve_wsgi(Wsgi(wsgi_hello))
+assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "EVENTSTORM_ENDPOINT": ""}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+
+    assert done.returncode == 0, done.stderr
 
 
 # Texts

@@ -6,10 +6,20 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
+from fastapi import FastAPI
+from flask import Flask
+from litestar import Litestar
+from starlette.applications import Starlette
 
 import eventstorm
 import eventstorm.testing
 import eventstorm_integrations
+import eventstorm_integrations.django
+import eventstorm_integrations.fastapi
+import eventstorm_integrations.flask
+import eventstorm_integrations.litestar
+import eventstorm_integrations.starlette
 import eventstorm_router
 import eventstorm_sinks
 from eventstorm.context import common_fields
@@ -146,6 +156,29 @@ wsgi_app: WSGIApplication = WsgiMiddleware(wsgi)
 wsgi_app = WsgiMiddleware(wsgi, http_settings, hook=drop_probes, source=source)
 asgi_app: ASGIApp = AsgiMiddleware(asgi)
 asgi_app = AsgiMiddleware(asgi, http_settings, hook=drop_probes, source=source)
+
+flask_app, starlette_app, fastapi_app = Flask("shop"), Starlette(), FastAPI()
+eventstorm_integrations.flask.instrument_app(flask_app)
+eventstorm_integrations.flask.instrument_app(flask_app, http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.flask.uninstrument_app(flask_app)
+eventstorm_integrations.flask.instrument(http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.flask.uninstrument()
+eventstorm_integrations.starlette.instrument_app(starlette_app, http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.starlette.uninstrument_app(starlette_app)
+eventstorm_integrations.starlette.instrument()
+eventstorm_integrations.starlette.uninstrument()
+eventstorm_integrations.fastapi.instrument_app(fastapi_app, http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.fastapi.uninstrument_app(fastapi_app)
+eventstorm_integrations.fastapi.instrument(http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.fastapi.uninstrument()
+eventstorm_integrations.litestar.instrument_app(Litestar([]), http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.litestar.uninstrument_app(Litestar([]))
+eventstorm_integrations.litestar.instrument()
+eventstorm_integrations.litestar.uninstrument()
+eventstorm_integrations.django.instrument_app(WSGIHandler(), http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.django.uninstrument_app(WSGIHandler())
+eventstorm_integrations.django.instrument()
+eventstorm_integrations.django.uninstrument()
 
 version = eventstorm_router.__version__
 version = eventstorm_integrations.__version__

@@ -1,0 +1,69 @@
+"""Records the requests of Django, under WSGI and ASGI, with the pattern that each matched as ``http.route``.
+
+An application is what ``get_wsgi_application`` or ``get_asgi_application`` returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from eventstorm_integrations import asgi, wsgi
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY
+from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
+
+try:
+    from django.core.handlers.asgi import ASGIHandler  # type: ignore[import-untyped]
+    from django.core.handlers.base import BaseHandler  # type: ignore[import-untyped]
+    from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
+except ImportError as error:
+    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[django]'") from error
+
+__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+
+
+def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self: WSGIHandler, environ: dict[str, Any], start_response: Any) -> Any:
+        recorder = _instrumentation.recorder(self)
+        if recorder is None:
+            return original(self, environ, start_response)
+        return wsgi.record(recorder, partial(original, self), environ, start_response)
+
+    return __call__
+
+
+def _recorded_asynchronously(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def __call__(self: ASGIHandler, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        recorder = _instrumentation.recorder(self)
+        if recorder is None:
+            await original(self, scope, receive, send)
+        else:
+            await asgi.record(recorder, partial(original, self), scope, receive, send)
+
+    return __call__
+
+
+def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
+    def resolve_request(self: BaseHandler, request: Any) -> Any:
+        match = original(self, request)
+        exchange = (getattr(request, "environ", None) or getattr(request, "scope", None) or {}).get(EXCHANGE_KEY)
+        if exchange is not None:
+            exchange.route = "/" + match.route
+        return match
+
+    return resolve_request
+
+
+_instrumentation: Instrumentation[BaseHandler] = Instrumentation(
+    "Django",
+    [
+        Patch(lambda: WSGIHandler, "__call__", _recorded),
+        Patch(lambda: ASGIHandler, "__call__", _recorded_asynchronously),
+        Patch(lambda: BaseHandler, "resolve_request", _routed),
+    ],
+)
+instrument_app = _instrumentation.instrument_app
+uninstrument_app = _instrumentation.uninstrument_app
+instrument = _instrumentation.instrument
+uninstrument = _instrumentation.uninstrument

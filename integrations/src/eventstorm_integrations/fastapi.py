@@ -1,0 +1,27 @@
+"""Records the requests and WebSocket sessions of FastAPI applications: Starlette's, with routes of their own."""
+
+from __future__ import annotations
+
+from eventstorm_integrations import starlette
+from eventstorm_integrations.http import Emits, Hook, HttpSettings
+
+try:
+    import fastapi.routing  # noqa: F401  # whose class is replaced once it is there
+except ImportError as error:
+    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[fastapi]'") from error
+
+__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+
+instrument_app = starlette.instrument_app
+uninstrument_app = starlette.uninstrument_app
+uninstrument = starlette.uninstrument
+
+
+def instrument(settings: HttpSettings | None = None, *, hook: Hook | None = None, source: Emits | None = None) -> None:
+    """Record all applications of Starlette, and so of FastAPI; where those are recorded already, nothing is changed.
+
+    Raises:
+        SettingError: a setting is wrong.
+    """
+    if not starlette.instrumentation.refresh():
+        starlette.instrument(settings, hook=hook, source=source)

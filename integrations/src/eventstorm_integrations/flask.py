@@ -1,0 +1,71 @@
+"""Records the requests of Flask applications, with the rule that each matched as ``http.route``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY
+from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
+from eventstorm_integrations.wsgi import record
+
+try:
+    from flask import Flask, Request, request
+except ImportError as error:
+    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[flask]'") from error
+
+__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+
+
+def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Flask.__call__``, around all of the application's middlewares.
+
+    And ``Flask.wsgi_app``, which a server or a dispatcher may be given instead.
+    """
+
+    def serve(self: Flask, environ: dict[str, Any], start_response: Any) -> Any:
+        recorder = _instrumentation.recorder(self)
+        if recorder is None:
+            return original(self, environ, start_response)
+        return record(recorder, partial(original, self), environ, start_response)
+
+    return serve
+
+
+def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Flask.preprocess_request``, which comes right after the request was matched with the rules."""
+
+    def preprocess_request(self: Flask, *args: Any, **kwargs: Any) -> Any:
+        with contextlib.suppress(Exception):
+            _note_route(request._get_current_object())  # type: ignore[attr-defined]
+        return original(self, *args, **kwargs)
+
+    return preprocess_request
+
+
+def _note_route(request: Request) -> None:
+    environ = request.environ
+    exchange, rule = environ.get(EXCHANGE_KEY), request.url_rule
+    if exchange is None or rule is None:
+        return
+    before, script = exchange.environ, environ.get("SCRIPT_NAME", "")
+    outer = before.get("SCRIPT_NAME", "")
+    # A dispatcher moves the mount's name from one variable to the other; a prefix that a proxy adds is in one only.
+    is_mounted = outer + before.get("PATH_INFO", "") == script + environ.get("PATH_INFO", "")
+    exchange.route = script[len(outer) :] + rule.rule if is_mounted else rule.rule
+
+
+_instrumentation: Instrumentation[Flask] = Instrumentation(
+    "Flask",
+    [
+        Patch(lambda: Flask, "__call__", _recorded),
+        Patch(lambda: Flask, "wsgi_app", _recorded),
+        Patch(lambda: Flask, "preprocess_request", _routed),
+    ],
+)
+instrument_app = _instrumentation.instrument_app
+uninstrument_app = _instrumentation.uninstrument_app
+instrument = _instrumentation.instrument
+uninstrument = _instrumentation.uninstrument

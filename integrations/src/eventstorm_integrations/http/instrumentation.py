@@ -1,0 +1,135 @@
+"""Which applications of a framework are recorded: all of them, or some; and the framework's methods that see to it.
+
+The methods of its classes are replaced as long as any application is recorded, so applications themselves stay as they
+are, and those that were made before are recorded too.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from eventstorm_integrations.http.recorder import Emits, Hook, Recorder
+from eventstorm_integrations.http.settings import HttpSettings
+
+__all__ = ["Instrumentation", "Patch", "warn_of_second"]
+
+App = TypeVar("App")
+
+
+class Patch:
+    """A method of a class, and what takes its place."""
+
+    def __init__(
+        self, owner: Callable[[], type | None], name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> None:
+        """Take a function that returns the class, or None as long as that has not been imported."""
+        self._owner, self._name, self._wrap = owner, name, wrap
+        self._own: Any = None
+        self._ours: Any = None
+
+    def apply(self) -> None:
+        """Replace the method, unless it is replaced."""
+        owner = self._owner()
+        if owner is not None and self._ours is None:
+            original = getattr(owner, self._name)
+            self._own = vars(owner).get(self._name)
+            self._ours = functools.wraps(original)(self._wrap(original))
+            setattr(owner, self._name, self._ours)
+
+    def remove(self) -> None:
+        """Put the method back. Where somebody has replaced it since, ours stays below theirs, and does nothing."""
+        owner = self._owner()
+        if owner is not None and self._ours is not None and vars(owner).get(self._name) is self._ours:
+            if self._own is None:  # it was inherited
+                delattr(owner, self._name)
+            else:
+                setattr(owner, self._name, self._own)
+            self._ours = None
+
+
+class Instrumentation(Generic[App]):
+    """What of one framework is recorded. Applications are not kept alive. Safe from any thread."""
+
+    def __init__(self, name: str, patches: Iterable[Patch]) -> None:
+        """Take the framework's name, for messages, and what to replace."""
+        self._name = name
+        self._patches = tuple(patches)
+        self._all: Recorder | None = None
+        self._apps: weakref.WeakKeyDictionary[Any, Recorder] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def instrument_app(
+        self, app: App, settings: HttpSettings | None = None, *, hook: Hook | None = None, source: Emits | None = None
+    ) -> None:
+        """Record one application, its middlewares included. A second call for it warns and does nothing.
+
+        The arguments are those of ``EventstormMiddleware``.
+
+        Raises:
+            SettingError: a setting is wrong.
+        """
+        with self._lock:
+            done = app in self._apps
+            if not done:
+                self._apps[app] = Recorder(settings, hook, source)
+                self._apply()
+        if done:
+            warn_of_second(f"this {self._name} application")
+
+    def uninstrument_app(self, app: App) -> None:
+        """Record an application no more, unless all are."""
+        with self._lock:
+            self._apps.pop(app, None)
+            self._remove()
+
+    def instrument(
+        self, settings: HttpSettings | None = None, *, hook: Hook | None = None, source: Emits | None = None
+    ) -> None:
+        """Record all applications, those that are made already too. A second call warns and does nothing.
+
+        Raises:
+            SettingError: a setting is wrong.
+        """
+        with self._lock:
+            done = self._all is not None
+            if not done:
+                self._all = Recorder(settings, hook, source)
+                self._apply()
+        if done:
+            warn_of_second(self._name)
+
+    def uninstrument(self) -> None:
+        """Record no application any more, but those that ``instrument_app`` named."""
+        with self._lock:
+            self._all = None
+            self._remove()
+
+    def recorder(self, app: App) -> Recorder | None:
+        """Return what records an application's requests; None for nothing."""
+        return self._apps.get(app, self._all) if self._apps else self._all
+
+    def refresh(self) -> bool:
+        """Replace what has been imported only now; tell whether all applications are recorded."""
+        with self._lock:
+            if self._all is not None or self._apps:
+                self._apply()
+            return self._all is not None
+
+    def _apply(self) -> None:
+        for each in self._patches:
+            each.apply()
+
+    def _remove(self) -> None:
+        if self._all is None and not self._apps:
+            for each in self._patches:
+                each.remove()
+
+
+def warn_of_second(what: str) -> None:
+    """Warn the caller's caller that something is instrumented already."""
+    warnings.warn(f"{what} is instrumented already; nothing is changed", RuntimeWarning, stacklevel=3)
