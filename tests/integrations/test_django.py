@@ -13,7 +13,8 @@ from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
-from django.urls import include, path, re_path
+from django.urls import URLPattern, include, path, re_path
+from django.urls.resolvers import RoutePattern
 
 import eventstorm
 import eventstorm.testing
@@ -49,7 +50,18 @@ def broken(request: Any) -> HttpResponse:
     raise LookupError("broken")
 
 
+class Nameless(URLPattern):
+    """A pattern of a program's own, which does not say what it looks like."""
+
+    def resolve(self, path: str) -> Any:
+        match = super().resolve(path)
+        if match:
+            match.route = None
+        return match
+
+
 urlpatterns = [
+    Nameless(RoutePattern("nameless"), lambda request: HttpResponse("nameless")),
     path("item/<int:number>/", item),
     path(
         "shops/<slug:shop>/",
@@ -111,6 +123,11 @@ def test_the_pattern_is_the_route_under_asgi(everything: Recorded) -> None:
         serve_asgi(asgi(), scope_of(path=each), stays=True)
 
     assert routes(everything) == [(200, "/item/<int:number>/"), (200, "/threaded"), (404, None)]
+
+
+def test_a_match_without_a_pattern_has_no_route(everything: Recorded) -> None:
+    assert serve(wsgi(), environ_of(PATH_INFO="/nameless")).body == b"nameless"
+    assert routes(everything) == [(200, None)]
 
 
 def test_threads_and_tasks_carry_the_trace(everything: Recorded) -> None:

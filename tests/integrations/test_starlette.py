@@ -181,6 +181,19 @@ def test_the_routes_of_fastapi_have_the_prefixes_of_their_routers(everything: Re
     ]
 
 
+def test_a_mount_that_cannot_be_looked_at_serves_all_the_same(everything: Recorded, expected_faults: set[str]) -> None:
+    class Odd(Mount):
+        @property
+        def routes(self) -> Any:
+            raise LookupError("not for you")
+
+    expected_faults.add("http.fault")
+    app = Starlette(routes=[Odd("/odd", app=PlainTextResponse("served"))])
+
+    assert get(app, "/odd/x").body == b"served"
+    assert routes(everything) == [(200, None)]
+
+
 def test_websockets_have_routes_too(everything: Recorded) -> None:
     serve(shop(), socket_of(path="/shops/9/inner/chat/lobby"), incoming=[{"type": "websocket.connect"}])
     serve(fast(), socket_of(path="/v1/router/inner/chat/lobby"), incoming=[{"type": "websocket.connect"}])

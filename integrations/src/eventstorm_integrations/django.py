@@ -47,9 +47,12 @@ def _recorded_asynchronously(original: Callable[..., Any]) -> Callable[..., Any]
 def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
     def resolve_request(self: BaseHandler, request: Any) -> Any:
         match = original(self, request)
-        exchange = (getattr(request, "environ", None) or getattr(request, "scope", None) or {}).get(EXCHANGE_KEY)
-        if exchange is not None:
-            exchange.route = "/" + match.route
+        try:
+            exchange = (getattr(request, "environ", None) or getattr(request, "scope", None) or {}).get(EXCHANGE_KEY)
+            if exchange is not None and match.route is not None:
+                exchange.route = "/" + match.route
+        except Exception:
+            _instrumentation.fault()
         return match
 
     return resolve_request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -38,8 +37,10 @@ def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``Flask.preprocess_request``, which comes right after the request was matched with the rules."""
 
     def preprocess_request(self: Flask, *args: Any, **kwargs: Any) -> Any:
-        with contextlib.suppress(Exception):
+        try:
             _note_route(request._get_current_object())  # type: ignore[attr-defined]
+        except Exception:
+            _instrumentation.fault()
         return original(self, *args, **kwargs)
 
     return preprocess_request

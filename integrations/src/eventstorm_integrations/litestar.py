@@ -57,10 +57,13 @@ async def _routed(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> N
     try:
         await app(scope, receive, send)
     finally:
-        exchange, handler = scope.get(EXCHANGE_KEY), scope.get("route_handler")
-        # What is mounted has no template of its own.
-        if exchange is not None and exchange.route is None and not getattr(handler, "is_mount", False):
-            exchange.route = scope.get("path_template")
+        try:
+            exchange, handler = scope.get(EXCHANGE_KEY), scope.get("route_handler")
+            # What is mounted has no template of its own.
+            if exchange is not None and exchange.route is None and not getattr(handler, "is_mount", False):
+                exchange.route = scope.get("path_template")
+        except Exception:
+            _instrumentation.fault()
 
 
 def _recorded(original: Any) -> Any:

@@ -36,9 +36,12 @@ def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
     def handle(self: Route, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        exchange = scope.get(EXCHANGE_KEY)
-        if exchange is not None:
-            exchange.route = exchange.route_prefix + _path(self, scope)
+        try:
+            exchange = scope.get(EXCHANGE_KEY)
+            if exchange is not None:
+                exchange.route = exchange.route_prefix + _path(self, scope)
+        except Exception:
+            instrumentation.fault()
         return original(self, scope, receive, send)  # type: ignore[no-any-return]
 
     return handle
@@ -46,11 +49,14 @@ def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _mounted(original: Callable[..., Any]) -> Callable[..., Any]:
     def handle(self: Mount, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        exchange = scope.get(EXCHANGE_KEY)
-        if exchange is not None:
-            exchange.route_prefix += self.path
-            if not self.routes:  # files, or an application of another kind
-                exchange.route = exchange.route_prefix + "/{path:path}"
+        try:
+            exchange = scope.get(EXCHANGE_KEY)
+            if exchange is not None:
+                exchange.route_prefix += self.path
+                if not self.routes:  # files, or an application of another kind
+                    exchange.route = exchange.route_prefix + "/{path:path}"
+        except Exception:
+            instrumentation.fault()
         return original(self, scope, receive, send)  # type: ignore[no-any-return]
 
     return handle

@@ -7,16 +7,20 @@ are, and those that were made before are recorded too.
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
+from eventstorm_integrations._guard import guard
 from eventstorm_integrations.http.recorder import Emits, Hook, Recorder
 from eventstorm_integrations.http.settings import HttpSettings
 
 __all__ = ["Instrumentation", "Patch", "warn_of_second"]
+
+log = logging.getLogger(__name__)
 
 App = TypeVar("App")
 
@@ -112,6 +116,10 @@ class Instrumentation(Generic[App]):
     def recorder(self, app: App) -> Recorder | None:
         """Return what records an application's requests; None for nothing."""
         return self._apps.get(app, self._all) if self._apps else self._all
+
+    def fault(self) -> None:
+        """Count and log the exception that is being handled: what a route is could not be told."""
+        guard.caught("http.fault", log, f"a route of {self._name} is not recorded, by a fault of Eventstorm itself")
 
     def refresh(self) -> bool:
         """Replace what has been imported only now; tell whether all applications are recorded."""
