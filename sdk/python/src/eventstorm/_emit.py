@@ -150,7 +150,11 @@ class Emitter:
         self._unattended = min(self.room, self._wake_at)
 
     def set_wake_at(self, wake_at: int) -> None:
-        """Set which `added` wakes the publisher when it is passed."""
+        """Set which `added` wakes the publisher when it is passed.
+
+        Threads may do this at once and leave `_unattended` too high: whoever does writes to the publisher's pipe
+        afterwards, and the publisher, woken, sets it anew.
+        """
         self._wake_at = wake_at
         self._unattended = min(self.room, wake_at)
 
