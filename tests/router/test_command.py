@@ -124,8 +124,8 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_stops(start_router, monkey
 def test_an_embedded_router_binds_free_ports_and_leaves_nothing_behind(connect):
     before = threading.active_count()
     with Router(RouterSettings(**ANYWHERE)) as router:
-        source, sink = connect(zmq.XPUB, router.ingress), connect(zmq.SUB, router.egress, b"")
-        assert source.recv() == b"\x01"
+        source, sink = connect(zmq.XPUB, router.ingress), connect(zmq.SUB, router.egress, b"t\0")
+        assert source.recv() == b"\x01t\0"
         source.send_multipart([b"t\0", b"", b""])
         assert sink.recv_multipart() == [b"t\0", b"", b""]
         assert router.failure is None
