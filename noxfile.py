@@ -15,7 +15,7 @@ import nox
 
 ROOT = Path(__file__).parent
 DISTRIBUTIONS = ["sdk/python", "router", "integrations", "sinks"]
-CODE = [*DISTRIBUTIONS, "tests", "noxfile.py", "scripts"]
+CODE = [*DISTRIBUTIONS, "examples", "tests", "noxfile.py", "scripts"]
 DEFAULT_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 # Never dependencies: what the benchmarks compare with, and playwright for the page.
