@@ -44,11 +44,13 @@ ROOMS = {
     "duckdb": ("eventstorm_sinks.stores.duckdb",),
     "fastapi": ("eventstorm_integrations.fastapi",),
     "flask": ("eventstorm_integrations.flask",),
+    "gunicorn": ("eventstorm_integrations.gunicorn",),
     "litestar": ("eventstorm_integrations.litestar",),
     "psutil": ("eventstorm_integrations.sysmon",),
     "starlette": ("eventstorm_sinks.web", "eventstorm_integrations.starlette"),
-    "uvicorn": ("eventstorm_sinks.web", "eventstorm_sinks.commands"),
+    "uvicorn": ("eventstorm_sinks.web", "eventstorm_sinks.commands", "eventstorm_integrations.uvicorn"),
     "websockets": ("eventstorm_sinks.web",),
+    "werkzeug": ("eventstorm_integrations.werkzeug",),
 }
 
 

@@ -66,7 +66,10 @@ class EventstormMiddleware:
 async def record(recorder: Recorder, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Let `app` serve a scope, and record it unless another middleware further out already does."""
     kind = _KINDS.get(scope.get("type", ""))
-    if kind is None or EXCHANGE_KEY in scope:
+    outer_exchange = scope.get(EXCHANGE_KEY)
+    if kind is None or outer_exchange is not None:
+        if outer_exchange is not None:
+            outer_exchange.adopt(recorder, scope)
         await app(scope, receive, send)
         return
     try:

@@ -10,17 +10,16 @@ from functools import partial
 from typing import Any
 
 from eventstorm_integrations import asgi, wsgi
+from eventstorm_integrations._framework import needs
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
 
-try:
+with needs("django", "4.2"):
     from django.core.handlers.asgi import ASGIHandler  # type: ignore[import-untyped]
     from django.core.handlers.base import BaseHandler  # type: ignore[import-untyped]
     from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
-except ImportError as error:
-    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[django]'") from error
 
-__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+__all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrument", "uninstrument_app"]
 
 
 def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,4 +68,5 @@ _instrumentation: Instrumentation[BaseHandler] = Instrumentation(
 instrument_app = _instrumentation.instrument_app
 uninstrument_app = _instrumentation.uninstrument_app
 instrument = _instrumentation.instrument
+instrument_by_default = _instrumentation.instrument_by_default
 uninstrument = _instrumentation.uninstrument

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from eventstorm_integrations import starlette
+from eventstorm_integrations._framework import needs
 from eventstorm_integrations.http import Emits, Hook, HttpSettings
 
-try:
+with needs("fastapi", "0.100"):
     import fastapi.routing  # noqa: F401  # whose class is replaced once it is there
-except ImportError as error:
-    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[fastapi]'") from error
 
-__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+__all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrument", "uninstrument_app"]
 
 instrument_app = starlette.instrument_app
 uninstrument_app = starlette.uninstrument_app
+instrument_by_default = starlette.instrument_by_default
 uninstrument = starlette.uninstrument
 
 

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from eventstorm_integrations._framework import needs
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
 from eventstorm_integrations.wsgi import record
 
-try:
+with needs("flask", "2.2"):
     from flask import Flask, Request, request
-except ImportError as error:
-    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[flask]'") from error
 
-__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+__all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrument", "uninstrument_app"]
 
 
 def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,4 +68,5 @@ _instrumentation: Instrumentation[Flask] = Instrumentation(
 instrument_app = _instrumentation.instrument_app
 uninstrument_app = _instrumentation.uninstrument_app
 instrument = _instrumentation.instrument
+instrument_by_default = _instrumentation.instrument_by_default
 uninstrument = _instrumentation.uninstrument

@@ -5,18 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from eventstorm_integrations._framework import needs
 from eventstorm_integrations.asgi import ASGIApp, Receive, Scope, Send, record
 from eventstorm_integrations.http import Emits, Hook, HttpSettings
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch, warn_of_second
 from eventstorm_integrations.http.recorder import Recorder
 
-try:
+with needs("litestar", "2.0"):
     from litestar import Litestar
-except ImportError as error:
-    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[litestar]'") from error
 
-__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+__all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrument", "uninstrument_app"]
 
 
 def instrument_app(
@@ -81,4 +80,5 @@ _instrumentation: Instrumentation[Litestar] = Instrumentation(
     "Litestar", [Patch(lambda: Litestar, "__call__", _recorded)]
 )
 instrument = _instrumentation.instrument
+instrument_by_default = _instrumentation.instrument_by_default
 uninstrument = _instrumentation.uninstrument

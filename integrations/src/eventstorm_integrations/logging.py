@@ -12,13 +12,12 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eventstorm import Source
 
-__all__ = ["EventstormHandler", "instrument", "uninstrument"]
+__all__ = ["EventstormHandler", "instrument", "instrument_by_default", "uninstrument"]
 
 TOPIC = "log.record"
 
@@ -117,13 +116,20 @@ class _LateHandler(EventstormHandler):
         return self._wanted is not None and self._wanted(TOPIC)
 
 
-@dataclass(slots=True)
 class _Patch:
     """What `instrument` has put in the place of `logging.Logger.callHandlers`."""
 
-    original: Callable[[logging.Logger, logging.LogRecord], None]
-    replacement: Callable[[logging.Logger, logging.LogRecord], None]
-    active: bool = True
+    # No dataclass: the import of `dataclasses` takes longer than that of `logging`.
+    __slots__ = ("active", "by_default", "original", "replacement")
+
+    def __init__(
+        self,
+        original: Callable[[logging.Logger, logging.LogRecord], None],
+        replacement: Callable[[logging.Logger, logging.LogRecord], None],
+    ) -> None:
+        self.original, self.replacement = original, replacement
+        self.active = True
+        self.by_default = False
 
 
 _patch: _Patch | None = None
@@ -137,12 +143,23 @@ def instrument() -> None:
     a handler, a warning is printed where there is none, and Flask looks whether it must bring one of its own.
     A record that an `EventstormHandler` of the program itself has had is not emitted a second time.
     """
-    global _patch
-    if _patch is not None and _patch.active:
+    if _patch is not None and _patch.active and not _patch.by_default:
         logging.getLogger("eventstorm.instrument").warning("logging is instrumented already")
-        return
-    if _patch is not None and logging.Logger.callHandlers is not _patch.original:
-        _patch.active = True  # somebody has wrapped ours meanwhile, so it is still there
+    else:
+        _instrument(by_default=False)
+
+
+def instrument_by_default() -> None:
+    """Do what `instrument` does, unless that was called; a later call of it is no second one."""
+    if _patch is None or not _patch.active:
+        _instrument(by_default=True)
+
+
+def _instrument(*, by_default: bool) -> None:
+    global _patch
+    if _patch is not None and (_patch.active or logging.Logger.callHandlers is not _patch.original):
+        # It is there, also where somebody has wrapped it meanwhile.
+        _patch.active, _patch.by_default = True, by_default
         return
     original = logging.Logger.callHandlers
     handler = _LateHandler()
@@ -161,6 +178,7 @@ def instrument() -> None:
                 handler.handle(record)
 
     patch = _patch = _Patch(original, callHandlers)
+    patch.by_default = by_default
     logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
 
 

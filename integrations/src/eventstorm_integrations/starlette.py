@@ -7,17 +7,16 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from eventstorm_integrations._framework import needs
 from eventstorm_integrations.asgi import Receive, Scope, Send, record
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
 
-try:
+with needs("starlette", "0.27"):
     from starlette.applications import Starlette
     from starlette.routing import Mount, Route, WebSocketRoute
-except ImportError as error:
-    raise ImportError(f"{error}; install it with: pip install 'eventstorm-integrations[starlette]'") from error
 
-__all__ = ["instrument", "instrument_app", "uninstrument", "uninstrument_app"]
+__all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrument", "uninstrument_app"]
 
 
 def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,4 +87,5 @@ instrumentation: Instrumentation[Starlette] = Instrumentation(
 instrument_app = instrumentation.instrument_app
 uninstrument_app = instrumentation.uninstrument_app
 instrument = instrumentation.instrument
+instrument_by_default = instrumentation.instrument_by_default
 uninstrument = instrumentation.uninstrument

@@ -61,7 +61,9 @@ def record(
     recorder: Recorder, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Let `app` serve a request, and record it unless another middleware further out already does."""
-    if EXCHANGE_KEY in environ:
+    outer_exchange = environ.get(EXCHANGE_KEY)
+    if outer_exchange is not None:
+        outer_exchange.adopt(recorder, environ)
         return app(environ, start_response)
     try:
         exchange = environ[EXCHANGE_KEY] = _WsgiExchange(recorder, environ)
@@ -105,13 +107,11 @@ def record(
 class _WsgiExchange(Exchange):
     """A request to a WSGI application. It must not hold the result, which may hold the environ, which holds it."""
 
-    __slots__ = ("complete", "environ", "headers", "made_files", "recorder", "status")
+    __slots__ = ("complete", "environ", "headers", "made_files", "status")
 
     def __init__(self, recorder: Recorder, environ: WSGIEnvironment) -> None:
-        super().__init__(environ.get("HTTP_TRACEPARENT"))
-        self.recorder = recorder
-        # Applications change the environ while they dispatch; this is what the server said.
-        self.environ = environ.copy()
+        super().__init__(recorder, environ.get("HTTP_TRACEPARENT"))
+        self._take(environ)
         self.status: Any = None
         self.headers: Any = None
         self.complete = False
@@ -119,6 +119,10 @@ class _WsgiExchange(Exchange):
         wrapper = environ.get("wsgi.file_wrapper")
         if wrapper is not None and not isinstance(wrapper, type):
             environ["wsgi.file_wrapper"] = self._remembering(wrapper)
+
+    def _take(self, request: dict[str, Any]) -> None:
+        # Applications change the environ while they dispatch; this is what the server said.
+        self.environ = request.copy()
 
     def _remembering(self, wrapper: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a function such as uWSGI's, whose results only their identity tells from others."""

@@ -26,7 +26,7 @@ _clock = time.perf_counter
 class _AsgiExchange(Exchange):
     """What both have in common. It must not hold the scope, which holds it."""
 
-    __slots__ = ("headers", "recorder", "response_headers", "scope", "status")
+    __slots__ = ("headers", "response_headers", "scope", "status")
 
     topic: str
 
@@ -35,12 +35,14 @@ class _AsgiExchange(Exchange):
         # Any iterable is allowed, and only lists can be read twice for certain.
         self.headers: dict[bytes, bytes] = dict(listed) if isinstance(listed, (list, tuple)) else {}
         parent = self.headers.get(b"traceparent")
-        super().__init__(None if parent is None else parent.decode("latin-1"))
-        self.recorder = recorder
-        # Applications change the scope while they dispatch; this is what the server said.
-        self.scope = dict(scope)
+        super().__init__(recorder, None if parent is None else parent.decode("latin-1"))
+        self._take(scope)
         self.status: Any = None
         self.response_headers: Any = None
+
+    def _take(self, request: MutableMapping[str, Any]) -> None:
+        # Applications change the scope while they dispatch; this is what the server said.
+        self.scope = dict(request)
 
     def fail(self, error: BaseException) -> None:
         """Note what the application raised."""

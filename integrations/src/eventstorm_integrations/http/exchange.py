@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstorm.context import common_fields
 from eventstorm_integrations.http.trace import identify
+
+if TYPE_CHECKING:
+    from eventstorm_integrations.http.recorder import Recorder
 
 __all__ = ["EXCHANGE_KEY", "Exchange"]
 
@@ -19,6 +22,7 @@ class Exchange:
     """One request and its response, or one WebSocket session.
 
     Attributes:
+        recorder: what will build the event and emit it.
         common: the fields that events emitted meanwhile carry.
         route: the template of the route, set by the framework's integration; None for no route.
         route_prefix: that of the mounts passed on the way to the route.
@@ -33,6 +37,7 @@ class Exchange:
         "done",
         "error_type",
         "first_s",
+        "recorder",
         "route",
         "route_prefix",
         "sent_bytes",
@@ -41,7 +46,8 @@ class Exchange:
         "trace_id",
     )
 
-    def __init__(self, traceparent: str | None) -> None:
+    def __init__(self, recorder: Recorder, traceparent: str | None) -> None:
+        self.recorder = recorder
         self.started_s = time.perf_counter()
         self.trace_id, self.span_id = identify(traceparent)
         outer = common_fields.get()
@@ -53,3 +59,17 @@ class Exchange:
         self.sent_bytes = 0
         self.error_type: str | None = None
         self.done = False
+
+    def adopt(self, recorder: Recorder, request: Mapping[str, Any]) -> None:
+        """Let the recorder of a middleware further in decide, with the request as it came there.
+
+        It does if the program put it there, and the middleware that made this exchange is there by default.
+        """
+        if self.recorder.by_default and not recorder.by_default:
+            self.recorder = recorder
+            # Without the exchange itself, which would hold itself.
+            self._take({key: value for key, value in request.items() if key != EXCHANGE_KEY})
+
+    def _take(self, request: Any) -> None:
+        """Keep a copy of the environ or the scope."""
+        raise NotImplementedError

@@ -100,12 +100,26 @@ class Instrumentation(Generic[App]):
             SettingError: a setting is wrong.
         """
         with self._lock:
-            done = self._all is not None
+            done = self._all is not None and not self._all.by_default
             if not done:
                 self._all = Recorder(settings, hook, source)
                 self._apply()
         if done:
             warn_of_second(self._name)
+
+    def instrument_by_default(self) -> None:
+        """Record all applications until the program calls `instrument` itself; again for what was imported since.
+
+        Settings are those of the environment and ``eventstorm.toml``, and what a program says of an application, by a
+        middleware or `instrument_app`, goes before them.
+
+        Raises:
+            SettingError: one of those is wrong.
+        """
+        with self._lock:
+            if self._all is None:
+                self._all = Recorder(None, None, None, by_default=True)
+            self._apply()
 
     def uninstrument(self) -> None:
         """Record no application any more, but those that ``instrument_app`` named."""
@@ -122,11 +136,11 @@ class Instrumentation(Generic[App]):
         guard.caught("http.fault", log, f"a route of {self._name} is not recorded, by a fault of Eventstorm itself")
 
     def refresh(self) -> bool:
-        """Replace what has been imported only now; tell whether all applications are recorded."""
+        """Replace what has been imported only now; tell whether the program has said to record all applications."""
         with self._lock:
             if self._all is not None or self._apps:
                 self._apply()
-            return self._all is not None
+            return self._all is not None and not self._all.by_default
 
     def _apply(self) -> None:
         for each in self._patches:

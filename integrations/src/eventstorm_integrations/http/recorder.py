@@ -55,8 +55,12 @@ class Emits(Protocol):
 class Recorder:
     """What one middleware records. It holds nothing of any request, so any number of them may use it at once."""
 
-    def __init__(self, settings: HttpSettings | None, hook: Hook | None, source: Emits | None) -> None:
+    def __init__(
+        self, settings: HttpSettings | None, hook: Hook | None, source: Emits | None, *, by_default: bool = False
+    ) -> None:
         """Take the settings, or read them from the environment and ``eventstorm.toml``.
+
+        One that is there `by_default` gives way to one that the program itself has put inside of it.
 
         Raises:
             SettingError: one of those is wrong.
@@ -65,6 +69,7 @@ class Recorder:
         to: Emits = eventstorm if source is None else source
         self.emit, self.emit_at, self.wanted = to.emit, to.emit_at, to.wanted
         self._hook = hook
+        self.by_default = by_default
         # Not joined to one: each may have flags, and groups that it refers to.
         self._excluded = tuple(re.compile(each).search for each in given.excluded_urls)
         self._sample_rate = given.sample_rate

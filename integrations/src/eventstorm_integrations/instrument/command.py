@@ -1,0 +1,149 @@
+"""``eventstorm instrument``, also ``eventstorm-instrument``: run a program with auto-instrumentation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from eventstorm.cli import DONE, WRONG_USAGE, run_alone
+from eventstorm.errors import StartError
+from eventstorm.settings import load, nearest
+from eventstorm_integrations.instrument.settings import InstrumentSettings
+from eventstorm_integrations.instrument.table import ALL, DISABLED, TABLE, Row, encode, find_rows
+
+HELP = "run a program, and record its requests and logs"
+
+DESCRIPTION = """\
+Run a program as if it had been started without this: the same process, arguments,
+signals and exit code. Each request that its WSGI or ASGI application serves becomes
+an http.hit event, each WebSocket session a websocket.session, and each log record a
+log.record. The same holds for every Python program that it starts."""
+
+EPILOG = f"""\
+examples:
+  eventstorm-instrument gunicorn shop:app
+  eventstorm-instrument flask --app shop run --reload
+  eventstorm-instrument python -m shop
+  {DISABLED}=logging eventstorm-instrument uvicorn shop:app
+
+python -m eventstorm_integrations COMMAND does the same. What is instrumented, and how a
+part is left out, is in docs/instrument.md. Events go where EVENTSTORM_ENDPOINT says
+(default: tcp://127.0.0.1:5550).
+
+Exit codes: the program's; 2 wrong usage; 3 could not be instrumented; 126 the program
+cannot be executed; 127 there is no such program."""
+
+CANNOT_EXECUTE, NOT_FOUND = 126, 127
+BOOTSTRAP = str(Path(__file__).resolve().parent / "bootstrap")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.usage = "%(prog)s [--help] [--list] COMMAND [ARGUMENT …]"
+    parser.add_argument("--list", action="store_true", help="say what can be instrumented here, and end")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Become the program; return only if that cannot be."""
+    command: list[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if arguments.list:
+        return _list()
+    if not command:
+        print("eventstorm-instrument: no COMMAND to run; see eventstorm-instrument --help", file=sys.stderr)
+        return WRONG_USAGE
+    return _become(command, environment_of(os.environ, _enabled_rows()))
+
+
+def main() -> int:
+    """Run ``eventstorm-instrument``."""
+    from eventstorm_integrations.instrument import command
+
+    return run_alone(command, "eventstorm-instrument", sys.argv[1:])
+
+
+def environment_of(environment: Mapping[str, str], rows: list[Row]) -> dict[str, str]:
+    """Return an environment in which every Python uses the integrations of `rows`.
+
+    Raises:
+        StartError: Eventstorm is in a folder that PYTHONPATH cannot hold.
+    """
+    if os.pathsep in BOOTSTRAP:
+        raise StartError(f"PYTHONPATH cannot hold {BOOTSTRAP!r}, which has a {os.pathsep!r}; install it elsewhere")
+    changed = dict(environment)
+    # An empty list is none, but an empty element would be the current folder.
+    others = [each for each in changed.get("PYTHONPATH", "").split(os.pathsep) if each != BOOTSTRAP]
+    if others == [""]:
+        others = []
+    changed.pop(TABLE, None)
+    changed.pop("PYTHONPATH", None)
+    if rows:
+        changed[TABLE] = encode(rows)
+        others.insert(0, BOOTSTRAP)
+    if others:
+        changed["PYTHONPATH"] = os.pathsep.join(others)
+    return changed
+
+
+def _enabled_rows() -> list[Row]:
+    rows = find_rows()
+    disabled = set(load(InstrumentSettings, "instrument", {}).disable)
+    names = [name for name, _, _ in rows]
+    for unknown in sorted(disabled - {*names, ALL}):
+        _say(f"{DISABLED}: there is no integration {unknown!r} here{nearest(unknown, names)}")
+    return [] if ALL in disabled else [row for row in rows if row[0] not in disabled]
+
+
+def _become(command: list[str], environment: dict[str, str]) -> int:
+    # Loaded here, since `program` imports what few need who look at the help.
+    from eventstorm_integrations.instrument.program import find_program, why_not_instrumented
+
+    name = command[0]
+    program = find_program(name)
+    if program is None:
+        if not Path(name).exists():
+            _say(f"there is no program {name!r}")
+            return NOT_FOUND
+        hint = f"; run it with: eventstorm-instrument python {name}" if name.endswith(".py") else ""
+        _say(f"{name!r} cannot be executed{hint}")
+        return CANNOT_EXECUTE
+    if TABLE in environment and (reason := why_not_instrumented(program, command[1:])):
+        _say(f"nothing is recorded: {reason}")
+    sys.stdout.flush()
+    # Python ignores them for itself; a program inherits what is ignored, and most rely on the default.
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execve(program, command, environment)
+    except OSError as error:
+        _say(f"{program!r} cannot be executed: {error.strerror}")
+        return CANNOT_EXECUTE
+
+
+def _list() -> int:
+    disabled = set(load(InstrumentSettings, "instrument", {}).disable)
+    rows = find_rows()
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, module, _ in rows:
+        if ALL in disabled or name in disabled:
+            state = "disabled"
+        else:
+            try:
+                __import__(module)
+                state = "used"
+            except ImportError as error:
+                state = f"not used: {error}"
+            except Exception as error:
+                state = f"not used: {type(error).__name__}: {error}"
+        print(f"{name:{width}}  {state}")
+    return DONE
+
+
+def _say(what: str) -> None:
+    print(f"eventstorm-instrument: {what}", file=sys.stderr, flush=True)
