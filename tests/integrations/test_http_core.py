@@ -263,6 +263,34 @@ def test_a_header_that_is_a_url_has_its_query_redacted() -> None:
     assert redacted == f"https://shop.example/?a=1&token={REDACTED}"
 
 
+@pytest.mark.parametrize(
+    ("value", "redacted"),
+    [
+        ("https://shop.example/#access_token=x&state=1", f"https://shop.example/#access_token={REDACTED}&state=1"),
+        ("https://shop.example/?a=1#access_token=x", f"https://shop.example/?a=1#access_token={REDACTED}"),
+        ("https://shop.example/?next=/login?token=x", f"https://shop.example/?next=/login?token={REDACTED}"),
+        ("https://shop.example/?token=x?page=1#2&a=b", f"https://shop.example/?token={REDACTED}&a=b"),
+        ("text/html;level=1", "text/html;level=1"),
+    ],
+)
+def test_parameters_of_a_urls_fragment_and_of_a_url_in_a_value_are_redacted(value: str, redacted: str) -> None:
+    assert Redaction().header("location", value) == redacted
+
+
+@pytest.mark.parametrize("query", ["=token=x", "a=1&=token=x", "a==b&token=x", "?token=x", "token=x&token=x;TOKEN=x"])
+def test_a_secret_is_found_wherever_it_stands(query: str) -> None:
+    assert Redaction().query(query) == query.replace("=x", f"={REDACTED}")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "query", ["=" + "a" * 300_000, "a" * 300_000, "?=" * 100_000, "token=1?" * 50_000, "=&" * 100_000]
+)
+def test_no_query_makes_the_search_slow(query: str) -> None:
+    # Where each letter is looked at from each other one, this takes minutes.
+    assert len(Redaction().query(query)) > 10
+
+
 def test_secrets_of_a_query_are_not_in_the_hit(recorded: Recorded) -> None:
     (hit,) = hits_of(recorded, HttpSettings(), QUERY_STRING="page=1&access_token=hunter2")
 
