@@ -18,8 +18,10 @@ DISTRIBUTIONS = ["sdk/python", "router", "integrations", "sinks"]
 CODE = [*DISTRIBUTIONS, "examples", "tests", "noxfile.py", "scripts"]
 DEFAULT_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-# Never dependencies: what the benchmarks compare with, and playwright for the page.
+# Never dependencies: what the benchmarks compare with, what they serve applications with, and playwright for the page.
 PEERS = ["fluent-logger", "opentelemetry-sdk", "playwright", "pyarrow", "sentry-sdk", "structlog"]
+INSTRUMENTATIONS = [f"opentelemetry-instrumentation-{each}" for each in ("asgi", "flask", "starlette", "wsgi")]
+SERVERS = ["flask", "gunicorn", "httptools", "starlette", "uvicorn", "uvloop"]
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
@@ -102,5 +104,5 @@ def wheels(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks: ``nox -s bench -- --quick``, ``-- --json FILE``, ``-- emit memory`` for some of them."""
     _install(session)
-    session.install("-q", *PEERS)
+    session.install("-q", *PEERS, *INSTRUMENTATIONS, *SERVERS)
     session.run("python", "tests/bench", *session.posargs)
