@@ -30,7 +30,7 @@ README = blocks(ROOT / "README.md")
 # What these do is the business of the run that we are part of.
 _OURS = re.compile(r"^(\./scripts/test|nox|\.venv-dev/bin/nox)\b")
 # These go on until they are told to stop.
-_ENDLESS = re.compile(r"^(?!.*--once)eventstorm(-| )(up|router|sink|sysmon|tap|top)\b")
+_ENDLESS = re.compile(r"^(?!.*--once)eventstorm(-| )(logs|up|router|sink|sysmon|tap|top)\b")
 # And of them, these bind ports.
 _BINDS = re.compile(r"^eventstorm(-| )(up|router)\b")
 DEADLINE_S = 60.0
@@ -67,6 +67,7 @@ class Place:
             **kept,
             "PATH": os.pathsep.join([f"{sys.prefix}/bin", os.environ["PATH"]]),
             "XDG_DATA_HOME": str(self.folder / "data"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
             "PYTHONUNBUFFERED": "1",
             "COLUMNS": "200",
             "EVENTSTORM_ENDPOINT": f"tcp://127.0.0.1:{ingress}",

@@ -1,0 +1,216 @@
+"""A line of an access log becomes a ``http.hit``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any
+
+from eventstorm_integrations.logs.event import Event, Unparsed
+from eventstorm_integrations.logs.nginx.format import REQUEST_GROUPS, LogFormat
+from eventstorm_integrations.logs.nginx.variables import (
+    REQUEST_PARTS,
+    TIMES,
+    UPSTREAM,
+    Target,
+    parse_request,
+    split_port,
+    split_target,
+    target,
+)
+from eventstorm_integrations.logs.times import MONTHS, LineClock
+
+__all__ = ["AccessLog", "read_values"]
+
+_LIST = re.compile(r", | : ")
+
+
+class AccessLog:
+    """Reads the lines of one format."""
+
+    def __init__(self, format: LogFormat, clock: LineClock) -> None:
+        self._match = format.pattern.match
+        self._unescape = format.unescape
+        self._clock = clock
+        self._times = [(format.names.index(name), name) for name in TIMES if name in format.names]
+        special = {*TIMES, *UPSTREAM, *REQUEST_PARTS, *REQUEST_GROUPS}
+        self._build = _builder([None if name in special else target(name) for name in format.names])
+        self._request = format.names.index("request") if "request" in format.names else -1
+        self._taken_apart = "request.method" in format.names
+        self._others = [
+            (index, name)
+            for index, name in enumerate(format.names)
+            if name in UPSTREAM or (name in REQUEST_PARTS and name != "request")
+        ]
+
+    def feed(self, line: str, now_s: float) -> Event:
+        """Return the hit that a line tells of.
+
+        Raises:
+            Unparsed: it is not of the format.
+        """
+        found = self._match(line)
+        if found is None:
+            raise Unparsed("access format")
+        values = found.groups()
+        if "\\" in line:
+            values = tuple(self._unescape(value) if value else value for value in values)
+        try:
+            data = self._build(values)
+        except ValueError:
+            raise Unparsed("access value") from None
+        at = self._request
+        if at >= 0:
+            if self._taken_apart and values[at] is None:
+                method, path, query, version = values[at - 4 : at]
+                data["url"] = {"path": path} if query is None else {"path": path, "query": query}
+                data["http"]["request"]["method"] = method
+                data.setdefault("network", {})["protocol"] = {"version": version}
+            else:
+                _add_request(data, data["http"]["request"], values[at])
+        if self._others:
+            _add_others(data, [(name, values[index]) for index, name in self._others])
+        for index, name in self._times:
+            text = values[index]
+            if text and text != "-":
+                return Event("http.hit", data, _time(name, text, self._clock, now_s))
+        return Event("http.hit", data, now_s)
+
+
+def _builder(targets: list[Target | None]) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """Make the function that puts a line's values where they belong.
+
+    It is written as source code and compiled, as `dataclasses` does: a loop over the targets takes several times
+    longer, and this is done for each line.
+    """
+    nodes: dict[tuple[str, ...], str] = {(): "n0"}
+    always = [("http", "request"), ("http", "response"), ("client",)]
+    lines: list[str] = []
+    scope: dict[str, Any] = {}
+
+    def node(path: tuple[str, ...]) -> str:
+        if path not in nodes:
+            node(path[:-1])
+            nodes[path] = f"n{len(nodes)}"
+        return nodes[path]
+
+    for path in always:
+        node(path)
+    for index, each in enumerate(targets):
+        if each is not None:
+            scope[f"c{index}"] = each.convert
+            value = f"v[{index}]" if each.convert is str else f"c{index}(v[{index}])"
+            lines.append(
+                f"    if v[{index}] and v[{index}] != '-': {node(each.path[:-1])}[{each.path[-1]!r}] = {value}"
+            )
+    kept = {path[:depth] for path in always for depth in range(len(path) + 1)}
+    for path in sorted(nodes, key=len, reverse=True):
+        if path:
+            parent = f"{nodes[path[:-1]]}[{path[-1]!r}] = {nodes[path]}"
+            lines.append(f"    {parent}" if path in kept else f"    if {nodes[path]}: {parent}")
+    made = [f"    {name} = {{}}" for name in nodes.values()]
+    exec("\n".join(["def build(v):", *made, *lines, "    return n0"]), scope)
+    build: Callable[[Sequence[str]], dict[str, Any]] = scope["build"]
+    return build
+
+
+def read_values(values: dict[str, str], clock: LineClock, now_s: float) -> Event:
+    """Return the hit of variables by name, as JSON logs have them; for a format whose layout does not matter."""
+    data: dict[str, Any] = {"http": {"request": {}, "response": {}}, "client": {}}
+    special = {*TIMES, *UPSTREAM, *REQUEST_PARTS}
+    if "request" in values:
+        _add_request(data, data["http"]["request"], values["request"])
+    for name, value in values.items():
+        if name not in special and value not in ("", "-"):
+            parents, key, convert = _place(name)
+            place = data
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            try:
+                place[key] = convert(value)
+            except ValueError:
+                raise Unparsed("access value") from None
+    _add_others(data, [(name, value) for name, value in values.items() if name in special - {*TIMES, "request"}])
+    for name in TIMES:
+        if values.get(name, "-") not in ("", "-"):
+            return Event("http.hit", data, _time(name, values[name], clock, now_s))
+    return Event("http.hit", data, now_s)
+
+
+@lru_cache(1024)
+def _place(name: str) -> tuple[tuple[str, ...], str, Callable[[str], Any]]:
+    path, convert = target(name)
+    return path[:-1], path[-1], convert
+
+
+def _add_request(data: dict[str, Any], request: dict[str, Any], line: str) -> None:
+    parsed = parse_request(line)
+    if parsed is not None:
+        request["method"] = parsed.method
+        data["url"] = dict(parsed.url)
+        if parsed.version:
+            data.setdefault("network", {})["protocol"] = {"version": parsed.version}
+        if parsed.host:
+            host, port = split_port(parsed.host)
+            server = data.setdefault("server", {})
+            server.setdefault("address", host)
+            if port:
+                server.setdefault("port", port)
+    elif line not in ("", "-"):
+        request["line"] = line
+
+
+def _add_others(data: dict[str, Any], values: list[tuple[str, str]]) -> None:
+    """Add the parts of the request line, where a format has them one by one, and the lists of upstream servers."""
+    upstream: list[dict[str, Any]] = []
+    for name, value in values:
+        if value in ("", "-"):
+            continue
+        url = data.setdefault("url", {})
+        if name == "request_uri":
+            url.update(split_target(value)[0])
+        elif name in ("args", "query_string"):
+            url["query"] = value
+        elif name in ("uri", "document_uri"):
+            url.setdefault("path", value)
+        else:
+            key, convert = UPSTREAM[name]
+            for number, each in enumerate(_LIST.split(value)):
+                if number == len(upstream):
+                    upstream.append({})
+                if each not in ("", "-"):
+                    try:
+                        upstream[number][key] = convert(each)
+                    except ValueError:
+                        raise Unparsed("access value") from None
+    if not data.get("url", True):
+        del data["url"]
+    if upstream:
+        data.setdefault("nginx", {})["upstream"] = upstream
+
+
+def _time(name: str, text: str, clock: LineClock, now_s: float) -> float:
+    if name == "time_local":
+        return _local_time(text)
+    if name == "time_iso8601":
+        return clock.iso(text, now_s)
+    try:
+        return float(text)
+    except ValueError:
+        raise Unparsed("time") from None
+
+
+@lru_cache(64)
+def _local_time(text: str) -> float:
+    """Return the time of ``10/Oct/2000:13:55:36 -0700``."""
+    try:
+        date, hour, minute, second = text[:20].split(":")
+        day, month, year = date.split("/")
+        sign = -1 if text[21] == "-" else 1
+        offset = timedelta(minutes=sign * (int(text[22:24]) * 60 + int(text[24:26])))
+        naive = datetime(int(year), MONTHS[month], int(day), int(hour), int(minute), min(int(second), 59))
+        return (naive - offset).replace(tzinfo=timezone.utc).timestamp()
+    except (ValueError, KeyError, IndexError, OverflowError):
+        raise Unparsed("time") from None

@@ -1,0 +1,175 @@
+"""What ``eventstorm logs`` does: files to streams, streams to a source, and positions to the disk once all is sent."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+
+from eventstorm_integrations.logs.event import Parser
+from eventstorm_integrations.logs.follow import FollowedPath
+from eventstorm_integrations.logs.outlet import Outlet
+from eventstorm_integrations.logs.positions import Saved
+from eventstorm_integrations.logs.rotated import Position, original
+from eventstorm_integrations.logs.settings import LogsSettings
+from eventstorm_integrations.logs.stream import Stream
+
+__all__ = ["Follower", "MakeParser"]
+
+log = logging.getLogger(__name__)
+
+MakeParser = Callable[[LogsSettings], Parser]
+
+# How long the loop sleeps when nothing came. A look at a file at rest is one system call.
+_SHORTEST_S, _LONGEST_S = 0.02, 0.5
+_GLOB_S = 2.0
+# Bad lines, overdue events and positions are seen to so often; positions more rarely if they take long.
+_TICK_S = 1.0
+_SAVE_SHARE = 0.05
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A file, where its lines go, and what of it is known on the disk."""
+
+    file: FollowedPath
+    stream: Stream
+    saved: Saved
+    kept: tuple[Position | None, int]
+    at_rest: bool = False
+
+
+class Follower:
+    """Follows files until it is stopped.
+
+    Args:
+        name: the parser's.
+        make: makes a parser for a file.
+        files: names or patterns of files, each with the settings of its parser.
+        outlet: takes the events.
+        folder: where positions are kept.
+        from_start: whether files that no earlier run has read are read from their begin.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: MakeParser,
+        files: Mapping[str, LogsSettings],
+        outlet: Outlet,
+        folder: Path,
+        *,
+        from_start: bool,
+    ) -> None:
+        self._name = name
+        self._make = make
+        self._files = files
+        self._outlet = outlet
+        self._folder = folder
+        self._followed: dict[str, _Followed] = {}
+        self._glob_at_s = self._tick_at_s = self._save_at_s = 0.0
+        self._find(from_start=from_start)
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that are followed by now."""
+        return list(self._followed)
+
+    def run(self, stop: Flag) -> None:
+        """Follow them until `stop` is set, and keep the positions.
+
+        Lines whose events could not be sent by then are read again by the next run.
+        """
+        sleep_s = _SHORTEST_S
+        while not stop.is_set():
+            now_s = time.monotonic()
+            if now_s >= self._glob_at_s:
+                self._glob_at_s = now_s + _GLOB_S
+                self._find(from_start=True)
+            busy = self._read(stop, now_s)
+            if now_s >= self._tick_at_s:
+                self._tick_at_s = now_s + _TICK_S
+                self._tick(now_s)
+            sleep_s = _SHORTEST_S if busy else min(sleep_s * 1.5, _LONGEST_S)
+            stop.wait(sleep_s)
+        for each in self._followed.values():
+            each.stream.tell(time.time(), all=True)
+        if self._outlet.drain(1.0):
+            self._save()
+
+    def close(self) -> None:
+        """Close the files."""
+        for each in self._followed.values():
+            each.file.close()
+            each.saved.close()
+
+    def _find(self, *, from_start: bool) -> None:
+        """Begin to follow what is new among the names and patterns."""
+        found = {path: settings for pattern, settings in self._files.items() for path in _matches(pattern)}
+        for path in found.keys() - self._followed.keys():
+            # A rotated file is read as what it was before, and one with two names once.
+            if original(path) in found or any(_is_same(path, each) for each in self._followed):
+                continue
+            settings = found[path]
+            saved = Saved(self._folder, self._name, path)
+            stream = Stream(path, self._make(settings), self._outlet.sends, settings.sample_s)
+            stream.restore(saved.state)
+            file = FollowedPath(path, settings.max_line_bytes, saved.position, from_start=from_start)
+            self._followed[path] = _Followed(file, stream, saved, (saved.position, 0))
+
+    def _read(self, stop: Flag, now_s: float) -> bool:
+        busy = False
+        for each in self._followed.values():
+            each.at_rest = True
+            for block in each.file.poll(now_s):
+                each.at_rest, busy = False, True
+                self._outlet.feed(each.stream, block.lines, block.size_bytes, block.modified_s)
+                each.stream.too_long(block.too_long)
+                if stop.is_set():
+                    return True
+        return busy
+
+    def _tick(self, now_s: float) -> None:
+        wall_s = time.time()
+        for each in self._followed.values():
+            if each.at_rest:  # else the clock of what is read is not this one
+                each.stream.expire(wall_s)
+            each.stream.tell(wall_s)
+        if now_s >= self._save_at_s and any(True for _ in self._changed()) and self._outlet.drain():
+            self._save()
+            self._save_at_s = time.monotonic() + (time.monotonic() - now_s) / _SAVE_SHARE
+
+    def _changed(self) -> Iterator[tuple[_Followed, Position]]:
+        """Yield what is not on the disk as it is now."""
+        for each in self._followed.values():
+            position = each.file.position
+            if (position, each.stream.events) != each.kept:
+                yield each, position
+
+    def _save(self) -> None:
+        """Keep where all files were read to; call it when all events are sent."""
+        for each, position in self._changed():
+            try:
+                each.saved.save(position, each.stream.save())
+                each.kept = (position, each.stream.events)
+            except OSError as error:
+                log.warning("the position in %s cannot be kept: %s", each.file.path, error)
+                return
+
+
+def _matches(pattern: str) -> list[str]:
+    if not glob.has_magic(pattern):
+        return [os.path.abspath(pattern)]
+    return sorted(os.path.abspath(path) for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False

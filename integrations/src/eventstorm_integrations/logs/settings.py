@@ -1,0 +1,32 @@
+"""The settings of log sources: the table ``[logs]`` of ``eventstorm.toml``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eventstorm.settings import at_least, setting
+from eventstorm_integrations.logs.times import zone_named
+
+__all__ = ["LogsSettings"]
+
+
+def _zone(value: Any, place: str) -> Any:
+    zone_named(value, place)
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsSettings:
+    """The settings of ``eventstorm logs``; parsers get them whole."""
+
+    timezone: str = setting("", "the zone of times that do not name theirs; empty for this system's", _zone)
+    max_line_bytes: int = setting(65_536, "a longer line is counted as unparsed, not read", at_least(256))
+    sample_s: float = setting(10.0, "seconds between samples of unparsed lines, for each file and reason", at_least(0))
+    state: str = setting("", "the folder where positions are kept between runs; empty for the usual one")
+    format: str = setting("combined", "nginx: the log_format of access logs, its name or as nginx writes it")
+    config: str = setting("", "nginx: the nginx.conf whose formats and log files are meant")
+    transaction_timeout_s: float = setting(
+        86_400.0, "Postfix: a message of which no line came for so long is told as incomplete", at_least(60)
+    )
+    max_transactions: int = setting(100_000, "Postfix, sshd: the most messages or connections in memory", at_least(100))

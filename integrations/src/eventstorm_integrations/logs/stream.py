@@ -1,0 +1,131 @@
+"""One file's lines, or one input's, on their way: parsed, emitted, and counted where they cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from eventstorm_integrations.logs.event import Event, Parser, Remembering, Unparsed
+
+__all__ = ["EmitsAt", "Stream"]
+
+log = logging.getLogger(__name__)
+
+TOPIC = "log.unparsed"
+
+# Of a line that cannot be read, so much is shown.
+_SHOWN = 1000
+_MOST_REASONS = 100
+
+
+class EmitsAt(Protocol):
+    """Where events go: an `eventstorm.Source`, or what prints them."""
+
+    def emit_at(self, topic: str, event: Mapping[str, Any], ts_s: float, /) -> bool:
+        """Take an event that happened so many seconds after the beginning of 1970."""
+        ...
+
+
+@dataclass(slots=True)
+class _Bad:
+    """Lines that one reason kept from being parsed."""
+
+    total: int = 0
+    untold: int = 0
+    line: str = ""
+    tell_at_s: float = 0.0
+
+
+class Stream:
+    """Feeds one parser.
+
+    Args:
+        path: what the lines are from, for people.
+        parser: takes them.
+        emits: takes the events.
+        sample_s: seconds between two samples of the same kind of bad lines.
+    """
+
+    def __init__(self, path: str, parser: Parser, emits: EmitsAt, sample_s: float) -> None:
+        self.path = path
+        self.lines = 0
+        self.events = 0
+        self._parser = parser
+        self._remembering = parser if isinstance(parser, Remembering) else None
+        self._emits = emits
+        self._sample_s = sample_s
+        self._bad: dict[str, _Bad] = {}
+
+    def feed(self, lines: Iterable[str], now_s: float) -> None:
+        """Take lines; `now_s` is when they were written, at the latest."""
+        feed, emit = self._parser.feed, self._emits.emit_at
+        lines_before = events = 0
+        for line in lines:
+            if not line:
+                continue
+            lines_before += 1
+            try:
+                for event in feed(line, now_s):
+                    emit(*event)
+                    events += 1
+            except Unparsed as problem:
+                self._count(problem.reason, line)
+            except BrokenPipeError:  # of who reads what is printed
+                raise
+            except Exception:  # a parser that somebody else wrote, or a fault of ours, must not end what follows a log
+                if "fault" not in self._bad:
+                    log.exception("%s: the parser failed at the line %.200r", self.path, line)
+                self._count("fault", line)
+        self.lines += lines_before
+        self.events += events
+
+    def too_long(self, begins: Iterable[str]) -> None:
+        """Count lines that were longer than they may be."""
+        for begin in begins:
+            self.lines += 1
+            self._count("too long", begin)
+
+    def expire(self, now_s: float) -> None:
+        """Emit what the parser has waited for in vain; at infinity, all that it has."""
+        if self._remembering is not None:
+            self._emit(self._remembering.expire(now_s))
+
+    def tell(self, now_s: float, *, all: bool = False) -> None:
+        """Emit samples of bad lines, those that are due or all."""
+        for reason, bad in self._bad.items():
+            if bad.untold and (all or now_s >= bad.tell_at_s):
+                bad.tell_at_s = now_s + self._sample_s
+                data = {"log": {"file": {"path": self.path}}, "reason": reason, "count": bad.untold, "line": bad.line}
+                bad.untold = 0
+                self._emit([Event(TOPIC, data, now_s)])
+
+    def bad(self) -> dict[str, int]:
+        """Return how many lines could not be read, by reason."""
+        return {reason: bad.total for reason, bad in self._bad.items()}
+
+    def save(self) -> dict[str, Any]:
+        """Return what the parser remembers."""
+        return self._remembering.save() if self._remembering is not None else {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Let the parser remember what it did in an earlier run."""
+        if state and self._remembering is not None:
+            try:
+                self._remembering.restore(state)
+            except Exception:  # another version's; what is unfinished will be incomplete
+                log.exception("%s: what the parser remembered cannot be used", self.path)
+
+    def _emit(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._emits.emit_at(*event)
+            self.events += 1
+
+    def _count(self, reason: str, line: str) -> None:
+        if reason not in self._bad and len(self._bad) >= _MOST_REASONS:
+            reason = "other"
+        bad = self._bad.setdefault(reason, _Bad())
+        bad.total += 1
+        bad.untold += 1
+        bad.line = line[:_SHOWN]

@@ -1,0 +1,346 @@
+"""``eventstorm logs`` as a process."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+import zmq
+
+from eventstorm.wire import decode_message
+
+PROGRAM = str(Path(sys.executable).with_name("eventstorm-logs"))
+DEADLINE_S = 30
+
+
+def hit(number: int) -> str:
+    return f'192.0.2.1 - - [01/Jun/2026:12:00:{number % 60:02} +0000] "GET /{number} HTTP/1.1" 200 5 "-" "curl"\n'
+
+
+class Running:
+    """The command, following, and the events that it printed."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        )
+        assert self.process.stdout
+        assert self.process.stderr
+        self.events: list[dict[str, Any]] = []
+        self.ready = self.process.stderr.readline()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+
+    def paths(self) -> list[str]:
+        return [event["data"]["url"]["path"] for event in self.events if event["topic"] == "http.hit"]
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, self.events
+            assert self.process.poll() is None
+            time.sleep(0.02)
+
+    def stop(self, number: int = signal.SIGTERM) -> str:
+        """End it; returns what it wrote to standard error after it was ready."""
+        self.process.send_signal(number)
+        try:
+            assert self.process.wait(DEADLINE_S) == 0
+        finally:
+            self.kill()
+        return self.said
+
+    def kill(self) -> None:
+        assert self.process.stdout
+        assert self.process.stderr
+        self.process.kill()
+        self.process.wait()
+        self._thread.join()
+        self.said = "" if self.process.stderr.closed else self.process.stderr.read()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def follow(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start the command, with positions in a folder of the test's own."""
+    started: list[Running] = []
+
+    def start(*arguments: str) -> Running:
+        program, *others = arguments
+        started.append(Running(program, "--state", str(tmp_path / "state"), *others))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.returncode is None:
+            each.kill()
+
+
+def logs(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+def test_lines_are_followed_through_rotation_and_a_restart_and_each_is_told_once(
+    tmp_path: Path, follow: Callable[..., Running]
+) -> None:
+    path = tmp_path / "access.log"
+    first = follow("nginx", "--print", str(path))
+    assert first.ready.startswith("eventstorm logs: ready: ")
+    path.write_text(hit(0) + hit(1))
+    first.wait(lambda: len(first.paths()) == 2)
+    path.rename(tmp_path / "access.log.1")
+    path.write_text(hit(2))
+    first.wait(lambda: len(first.paths()) == 3)
+    first.stop()
+
+    with path.open("a") as file:
+        file.write(hit(3))
+    path.rename(tmp_path / "access.log.2")
+    (tmp_path / "access.log.1").unlink()
+    path.write_text(hit(4))
+    second = follow("nginx", "--print", str(path))
+    second.wait(lambda: len(second.paths()) == 2)
+    second.stop(signal.SIGINT)
+
+    assert first.paths() + second.paths() == [f"/{number}" for number in range(5)]
+    assert first.events[0]["ts"] == {"$date": "2026-06-01T12:00:00.000Z"}
+
+
+def test_files_that_a_pattern_finds_later_are_read_from_their_begin_and_rotated_ones_never_twice(
+    tmp_path: Path, follow: Callable[..., Running]
+) -> None:
+    (tmp_path / "a.log").write_text(hit(0))
+    (tmp_path / "a.log.1").write_text(hit(9))
+    running = follow("nginx", "--print", str(tmp_path / "*.log*"))
+    (tmp_path / "b.log").write_text(hit(1))
+    (tmp_path / "link.log").symlink_to(tmp_path / "b.log")
+    running.wait(lambda: len(running.paths()) == 1)
+    with (tmp_path / "a.log").open("a") as file:
+        file.write(hit(2))
+    running.wait(lambda: len(running.paths()) == 2)
+    running.stop()
+
+    assert running.paths() == ["/1", "/2"]
+
+
+def test_bad_lines_are_counted_by_reason_and_sampled(tmp_path: Path, follow: Callable[..., Running]) -> None:
+    path = tmp_path / "access.log"
+    path.write_bytes(b"garbage\n" * 3 + os.urandom(1000).replace(b"\n", b"") + b"\n" + b"x" * 100_000 + b"\n")
+    running = follow("nginx", "--print", "--from-start", str(path))
+    running.wait(lambda: len(running.events) >= 2)
+    running.stop()
+
+    told = {event["data"]["reason"]: event["data"] for event in running.events}
+    assert {event["topic"] for event in running.events} == {"log.unparsed"}
+    assert told["access format"]["count"] == 4
+    assert told["access format"]["log"] == {"file": {"path": str(path)}}
+    assert told["too long"]["count"] == 1
+    assert told["too long"]["line"] == "x" * 1000
+
+
+def test_two_processes_cannot_follow_one_file_with_the_same_positions(
+    tmp_path: Path, follow: Callable[..., Running]
+) -> None:
+    follow("sshd", "--print", str(tmp_path / "auth.log"))
+
+    done = logs("sshd", "--print", "--state", str(tmp_path / "state"), str(tmp_path / "auth.log"))
+
+    assert done.returncode == 3
+    assert "another process follows" in done.stderr
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("".join(map(hit, range(20_000))))
+    command = [PROGRAM, "nginx", "--print", "--once", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stderr
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.wait(DEADLINE_S) == 0
+        assert running.stderr.read() == ""
+
+
+def test_once_reads_all_of_a_log_in_order_and_says_what_it_read(tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_text(hit(2) + "garbage\n" + hit(3).strip())
+    (tmp_path / "access.log.1").write_text(hit(1))
+    (tmp_path / "access.log.2.gz").write_bytes(gzip.compress(hit(0).encode()))
+    for age, name in enumerate(["access.log", "access.log.1", "access.log.2.gz"]):
+        os.utime(tmp_path / name, (2_000_000_000 - age, 2_000_000_000 - age))
+
+    done = logs("nginx", "--once", "--print", str(tmp_path / "access.log*"))
+
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["data"]["url"]["path"] for event in events if event["topic"] == "http.hit"] == [
+        f"/{number}" for number in range(4)
+    ]
+    assert done.returncode == 0
+    assert "5 lines, 5 events; 1 lines could not be read: 1 access format" in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_once_shows_a_progress_bar_to_people(tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_text("".join(map(hit, range(20_000))))
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+    try:
+        with subprocess.Popen(
+            [PROGRAM, "nginx", "--once", "--print", str(tmp_path / "access.log")],
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+        ) as running:
+            os.close(theirs)
+            while True:
+                try:
+                    data = os.read(ours, 65536)
+                except OSError:  # the other end is closed
+                    break
+                if not data:
+                    break
+                shown += data
+            assert running.wait(DEADLINE_S) == 0
+    finally:
+        os.close(ours)
+
+    assert b"access.log" in shown
+    assert "━".encode() in shown
+
+
+def test_once_tells_of_files_that_are_damaged_or_missing(tmp_path: Path) -> None:
+    whole = gzip.compress("".join(map(hit, range(1000))).encode())
+    (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
+
+    damaged = logs("nginx", "--once", "--print", str(tmp_path / "cut.gz"))
+    missing = logs("nginx", "--once", "--print", str(tmp_path / "nowhere.log"))
+
+    assert damaged.returncode == 1
+    assert "cut.gz: damaged: " in damaged.stderr
+    assert missing.returncode == 3
+    assert "nowhere.log: No such file" in missing.stderr
+
+
+@pytest.fixture
+def listener() -> Iterator[zmq.Socket[bytes]]:
+    """Return a socket that subscribes to everything, to be bound as a router would be."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+        subscriber.linger = 0
+        subscriber.rcvtimeo = DEADLINE_S * 1000
+        subscriber.subscribe(b"")
+        subscriber.bind("tcp://127.0.0.1:0")
+        yield subscriber
+
+
+def received(listener: zmq.Socket[bytes], count: int) -> list[tuple[str, int, dict[str, Any]]]:
+    found: list[tuple[str, int, dict[str, Any]]] = []
+    while len(found) < count:
+        message = decode_message(listener.recv_multipart())
+        found += [(message.topic, event.ts_ms, bson.decode(event.data)) for event in message.events()]
+    return found
+
+
+def test_events_are_published_as_of_the_time_of_their_lines(
+    tmp_path: Path, follow: Callable[..., Running], listener: zmq.Socket[bytes]
+) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("".join(map(hit, range(50))))
+    running = follow("nginx", "--from-start", "--endpoint", listener.getsockopt_string(zmq.LAST_ENDPOINT), str(path))
+    events = received(listener, 50)
+    running.stop()
+
+    assert [data["url"]["path"] for _, _, data in events] == [f"/{number}" for number in range(50)]
+    assert [ts_ms for _, ts_ms, _ in events] == [1_780_315_200_000 + 1000 * number for number in range(50)]
+    assert {topic for topic, _, _ in events} == {"http.hit"}
+
+
+def test_lines_that_no_router_took_are_read_again_by_the_next_run(
+    tmp_path: Path, follow: Callable[..., Running], listener: zmq.Socket[bytes]
+) -> None:
+    endpoint = listener.getsockopt_string(zmq.LAST_ENDPOINT)
+    path = tmp_path / "access.log"
+    path.write_text(hit(0))
+    listener.unbind(endpoint)
+    first = follow("nginx", "--from-start", "--endpoint", endpoint, str(path))
+    first.stop()
+    listener.bind(endpoint)
+    second = follow("nginx", "--from-start", "--endpoint", endpoint, str(path))
+    events = received(listener, 1)
+    with path.open("a") as file:
+        file.write(hit(1))
+    events += received(listener, 1)
+    second.stop()
+
+    assert [data["url"]["path"] for _, _, data in events] == ["/0", "/1"]
+
+
+def test_a_large_log_is_sent_whole_though_it_is_larger_than_the_buffer(
+    tmp_path: Path, listener: zmq.Socket[bytes]
+) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("".join(map(hit, range(60_000))))
+    endpoint = listener.getsockopt_string(zmq.LAST_ENDPOINT)
+    with subprocess.Popen(
+        [PROGRAM, "nginx", "--once", "--endpoint", endpoint, str(path)],
+        env={**os.environ, "EVENTSTORM_BUFFER_BYTES": "1048576"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        events = received(listener, 60_000)
+        _, said = running.communicate(timeout=DEADLINE_S)
+
+    assert [data["url"]["path"] for _, _, data in events] == [f"/{number}" for number in range(60_000)]
+    assert running.returncode == 0
+    assert "60000 lines, 60000 events" in said
+
+
+def test_once_says_that_no_router_answered(tmp_path: Path, listener: zmq.Socket[bytes]) -> None:
+    endpoint = listener.getsockopt_string(zmq.LAST_ENDPOINT)
+    listener.unbind(endpoint)
+    path = tmp_path / "access.log"
+    path.write_text(hit(0))
+
+    done = logs("nginx", "--once", "--endpoint", endpoint, str(path))
+
+    assert done.returncode == 1
+    assert f"no router answered at {endpoint}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "PROGRAM"),
+        (("apache", "x.log"), "invalid choice: 'apache'"),
+        (("sshd",), "no files; name some"),
+        (("nginx", "--format", "combinde", "x.log"), "did you mean 'combined'?"),
+        (("nginx", "--format", "$a$b", "x.log"), "nothing tells where $a ends"),
+        (("nginx", "--config", "nowhere.conf"), "nowhere.conf"),
+        (("sshd", "--timezone", "Europe/Cuxhaven", "x.log"), "no time zone 'Europe/Cuxhaven'"),
+        (("sshd", "--settings", "nowhere.toml", "x.log"), "nowhere.toml"),
+        (("sshd", "--endpoint", "localhost", "x.log"), "'localhost' is no endpoint"),
+    ],
+)
+def test_wrong_usage_is_told(arguments: tuple[str, ...], told: str) -> None:
+    done = logs(*arguments)
+
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
