@@ -47,6 +47,14 @@ def served_by(recorded: Recorded, app: Callable[..., Any], scope: Any = None, **
     return serve(EventstormMiddleware(app, HttpSettings(), source=recorded), scope, **arguments)
 
 
+def test_servers_are_returned_what_applications_return(recorded: Recorded) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> Any:
+        await hello(scope, receive, send)
+        return "wrong, which is the server's to say"
+
+    assert served_by(recorded, app).returned == "wrong, which is the server's to say"
+
+
 def test_a_request_is_one_hit_with_the_names_of_opentelemetry(recorded: Recorded) -> None:
     scope = scope_of(
         method="POST",

@@ -58,31 +58,35 @@ class EventstormMiddleware:
         self.app = app
         self._recorder = Recorder(settings, hook, source)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, a session, or the lifespan."""
-        await record(self._recorder, self.app, scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Serve a request, a session, or the lifespan; return what the application returns, which should be None."""
+        return await record(self._recorder, self.app, scope, receive, send)
 
 
-async def record(recorder: Recorder, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def record(
+    recorder: Recorder,
+    app: Callable[[Scope, Receive, Send], Awaitable[Any]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> Any:
     """Let `app` serve a scope, and record it unless another middleware further out already does."""
     kind = _KINDS.get(scope.get("type", ""))
     outer_exchange = scope.get(EXCHANGE_KEY)
     if kind is None or outer_exchange is not None:
         if outer_exchange is not None:
             outer_exchange.adopt(recorder, scope)
-        await app(scope, receive, send)
-        return
+        return await app(scope, receive, send)
     try:
         exchange = kind(recorder, scope)
         scope[EXCHANGE_KEY] = exchange
     except Exception:
         recorder.fault()
-        await app(scope, receive, send)
-        return
+        return await app(scope, receive, send)
     outer = common_fields.get()
     common_fields.set(exchange.common)
     try:
-        await app(scope, exchange.receiving(receive), exchange.sending(send))
+        return await app(scope, exchange.receiving(receive), exchange.sending(send))
     except BaseException as error:
         exchange.fail(error)
         raise

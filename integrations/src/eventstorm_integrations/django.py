@@ -33,12 +33,11 @@ def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _recorded_asynchronously(original: Callable[..., Any]) -> Callable[..., Any]:
-    async def __call__(self: ASGIHandler, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    async def __call__(self: ASGIHandler, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> Any:
         recorder = _instrumentation.recorder(self)
         if recorder is None:
-            await original(self, scope, receive, send)
-        else:
-            await asgi.record(recorder, partial(original, self), scope, receive, send)
+            return await original(self, scope, receive, send)
+        return await asgi.record(recorder, partial(original, self), scope, receive, send)
 
     return __call__
 

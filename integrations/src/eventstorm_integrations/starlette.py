@@ -20,12 +20,11 @@ __all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrumen
 
 
 def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
-    async def __call__(self: Starlette, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self: Starlette, scope: Scope, receive: Receive, send: Send) -> Any:
         recorder = instrumentation.recorder(self)
         if recorder is None:
-            await original(self, scope, receive, send)
-        else:
-            await record(recorder, partial(original, self), scope, receive, send)
+            return await original(self, scope, receive, send)
+        return await record(recorder, partial(original, self), scope, receive, send)
 
     return __call__
 

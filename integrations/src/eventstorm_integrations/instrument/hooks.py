@@ -46,8 +46,10 @@ class Hooks:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._waiting: dict[str, list[tuple[str, str]]] = {}
+        self._integrations: set[str] = set()
         self._used: set[str] = set()
         for name, module, triggers in rows:
+            self._integrations.add(module)
             for trigger in triggers:
                 self._waiting.setdefault(trigger, []).append((name, module))
 
@@ -60,8 +62,10 @@ class Hooks:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return what the finders after this one find, if somebody waits for the module, else None."""
+        if fullname not in self._waiting and fullname not in self._integrations:
+            return None
         finders: list[Any] = sys.meta_path
-        if fullname not in self._waiting or self not in finders:
+        if self not in finders:
             return None
         for finder in finders[finders.index(self) + 1 :]:
             find_spec = getattr(finder, "find_spec", None)
@@ -97,6 +101,10 @@ class Hooks:
             try:
                 __import__(target)
                 module: Any = sys.modules[target]
+                if target != trigger and getattr(module.__spec__, "_initializing", False):
+                    # The program imports the integration, which imports its framework, and so we are here.
+                    self._waiting.setdefault(target, []).append((name, target))
+                    continue
                 by_default = getattr(module, "instrument_by_default", None)
                 if by_default is not None:  # each time: there may be more of the framework to instrument by now
                     by_default()
