@@ -581,3 +581,16 @@ def test_threads_may_share_the_instance(recorded: Recorded) -> None:
         each.join(20)
 
     assert {hit["url"]["path"] for hit in recorded.of("http.hit")} == {"/0", "/1", "/2", "/3"}
+
+
+def test_a_program_that_compares_contexts_sees_no_variable_come(recorded: Recorded) -> None:
+    """As uvicorn's own tests do."""
+    before, during = set(contextvars.copy_context()), []
+
+    async def comparing(scope: Any, receive: Any, send: Any) -> None:
+        during.append(set(contextvars.copy_context()))
+        await hello(scope, receive, send)
+
+    served_by(recorded, comparing)
+
+    assert during == [before]
