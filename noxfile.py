@@ -23,6 +23,10 @@ PEERS = ["fluent-logger", "opentelemetry-sdk", "playwright", "pyarrow", "sentry-
 INSTRUMENTATIONS = [f"opentelemetry-instrumentation-{each}" for each in ("asgi", "flask", "starlette", "wsgi")]
 SERVERS = ["flask", "gunicorn", "httptools", "starlette", "uvicorn", "uvloop"]
 
+FRAMEWORKS = ["django", "fastapi", "flask", "litestar", "starlette"]
+# What the oldest ones warn of themselves: FastAPI 0.100 under the pydantic that Litestar 2.13 needs.
+OLD_WARNING = "ignore:`general_plain_validator_function` is deprecated:DeprecationWarning"
+
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "imports", "wheels"]
@@ -43,13 +47,20 @@ def _pythons() -> list[str]:
     return found
 
 
+def _minor(python: str) -> int:
+    return int(python.partition(".")[2])
+
+
+PYTHONS = _pythons()
+
+
 def _install(session: nox.Session, *groups: str) -> None:
     """Install the four distributions, editable, and some of pyproject.toml's dependency groups."""
     arguments = [word for group in groups for word in ("--group", group)]
     session.install("-q", "-r", "requirements.txt", *arguments)
 
 
-@nox.session(python=_pythons())
+@nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on every Python that there is; arguments go to pytest."""
     _install(session, "test")
@@ -98,6 +109,25 @@ def wheels(session: nox.Session) -> None:
     # From another folder, so that nothing comes from the checkout.
     with session.chdir(built.parent):
         session.run(python, str(ROOT / "scripts/smoke.py"), external=True, env={"PYTHONPATH": None})
+
+
+@nox.session
+@nox.parametrize(
+    "python,versions",
+    [(min(PYTHONS, key=_minor), "oldest"), (max(PYTHONS, key=_minor), "newest")],
+    ids=["oldest", "newest"],
+)
+def frameworks(session: nox.Session, versions: str) -> None:
+    """Run the frameworks' tests with the oldest versions of all that are supported, or with the newest."""
+    extras = ",".join(FRAMEWORKS)
+    ours = ["-e", "sdk/python", "-e", f"integrations[{extras}]"]
+    constraints = ["-c", "tests/integrations/oldest.txt"] if versions == "oldest" else ["-U"]
+    # By their names too, since -U is for what is named.
+    session.install("-q", "pytest", "pytest-timeout", *FRAMEWORKS, *ours, *constraints)
+    tell = "import sys; from importlib.metadata import version; print({name: version(name) for name in sys.argv[1:]})"
+    session.run("python", "-c", tell, *FRAMEWORKS)
+    tests = [f"tests/integrations/test_{name}.py" for name in FRAMEWORKS if name != "fastapi"]  # in starlette's
+    session.run("pytest", "-W", OLD_WARNING, *tests, *session.posargs)
 
 
 @nox.session(python=DEFAULT_PYTHON)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import pytest
 from litestar import Litestar, Router, WebSocket, asgi, websocket
 from litestar import get as get_route
-from litestar.params import FromPath
 
 import eventstorm
 import eventstorm.testing
@@ -17,6 +16,12 @@ from eventstorm_integrations import litestar as integration
 from eventstorm_integrations.http import HttpSettings
 from integrations.asgi_server import scope_of, serve, socket_of
 from integrations.recorded import Recorded
+
+try:
+    from litestar.params import FromPath
+except ImportError:  # in older versions the name of a parameter tells enough
+    T = TypeVar("T")
+    FromPath = Annotated[T, ...]
 
 SETTINGS = HttpSettings()
 
@@ -71,6 +76,26 @@ def test_the_path_of_the_route_is_the_route(everything: Recorded) -> None:
         serve(app, scope_of(path=path))
 
     assert routes(everything) == [(200, "/v1/item/{number}"), (200, "/plain"), (404, None), (200, None)]
+
+
+def test_routes_that_begin_alike_are_told_apart(everything: Recorded) -> None:
+    async def numbered(number: FromPath[int]) -> str:
+        return str(number)
+
+    async def all_of_them() -> str:
+        return "all"
+
+    paths = ["/item/{number:int}", "/item/{number:int}/price", "/item/{number:int}/image"]
+    app = Litestar([get_route("/item")(all_of_them), *(get_route(path)(numbered) for path in paths)])
+    for path in ("/item", "/item/7", "/item/7/price", "/item/7/image"):
+        serve(app, scope_of(path=path))
+
+    assert routes(everything) == [
+        (200, "/item"),
+        (200, "/item/{number}"),
+        (200, "/item/{number}/price"),
+        (200, "/item/{number}/image"),
+    ]
 
 
 def test_websockets_have_routes_too(everything: Recorded) -> None:

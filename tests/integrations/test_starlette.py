@@ -237,15 +237,17 @@ def test_fastapi_may_be_imported_when_starlette_is_instrumented_already() -> Non
     program = """
 from eventstorm_integrations import starlette
 starlette.instrument()
-import fastapi.routing
-before = fastapi.routing.APIRoute.handle
+from fastapi.routing import APIRoute
+before = vars(APIRoute).get("handle")
 from eventstorm_integrations import fastapi as integration
 integration.instrument()
-assert fastapi.routing.APIRoute.handle is not before
+assert vars(APIRoute)["handle"] is not before
 integration.uninstrument()
-assert fastapi.routing.APIRoute.handle is before
+assert vars(APIRoute).get("handle") is before
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    # What we warn of; an old FastAPI warns of itself.
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
 

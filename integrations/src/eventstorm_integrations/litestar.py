@@ -12,7 +12,7 @@ from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch, warn_of_second
 from eventstorm_integrations.http.recorder import Recorder
 
-with needs("litestar", "2.0"):
+with needs("litestar", "2.13"):
     from litestar import Litestar
 
 __all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrument", "uninstrument_app"]
