@@ -111,6 +111,13 @@ def wheels(session: nox.Session) -> None:
         session.run(python, str(ROOT / "scripts/smoke.py"), external=True, env={"PYTHONPATH": None})
 
 
+@nox.session(python=DEFAULT_PYTHON)
+def transparency(session: nox.Session) -> None:
+    """Run the suites of Flask, Starlette and uvicorn with and without ``eventstorm-instrument``; nothing may differ."""
+    _install(session, "test")
+    session.run("python", "scripts/transparency.py", session.create_tmp(), *session.posargs)
+
+
 @nox.session
 @nox.parametrize(
     "python,versions",
