@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import datetime
 import decimal
 import enum
@@ -11,15 +12,17 @@ import queue
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import eventstorm
 import eventstorm.testing
+from eventstorm.context import common_fields
 from eventstorm.testing import CapturedEvents
 from eventstorm_integrations.logging import EventstormHandler
 from sdk.peer import Peer, run
@@ -312,6 +315,8 @@ anything = st.recursive(
 )
 
 
+# However long a busy machine takes to think of values.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(values=st.dictionaries(st.text(st.characters(), min_size=1).map(lambda name: f"x{name}"), anything))
 def test_no_extra_is_ever_refused(values: dict[str, Any]) -> None:
     with eventstorm.testing.capture_events() as captured:
@@ -435,6 +440,74 @@ def test_a_signal_handler_logs_in_the_middle_of_a_record(log: logging.Logger, ev
         signal.signal(signal.SIGUSR1, before)
 
     assert [event["body"] for event in events.of(TOPIC)] == ["inner", "outer"]
+
+
+def in_context(common: dict[str, Any], call: Callable[[], object]) -> None:
+    """Call with these common fields."""
+
+    def inside() -> None:
+        common_fields.set(common)
+        call()
+
+    contextvars.copy_context().run(inside)
+
+
+def test_a_record_carries_the_common_fields_of_its_own_context(log: logging.Logger, events: CapturedEvents) -> None:
+    for _ in range(2):
+        for trace_id in ("a", "b"):
+            in_context({"trace_id": trace_id, "number": uuid.UUID(int=1)}, lambda: log.info("inside"))
+    log.info("outside")
+
+    assert [event.get("trace_id") for event in events.of(TOPIC)] == ["a", "b", "a", "b", None]
+    assert events[0].data["number"] == uuid.UUID(int=1)
+
+
+def test_what_a_record_has_itself_beats_a_common_field(log: logging.Logger, events: CapturedEvents) -> None:
+    in_context({"body": "common", "logger": 1, "user": "ada"}, lambda: log.info("own"))
+
+    event = only(events)
+    assert (event["body"], event["logger"], event["user"]) == ("own", "shop.orders", "ada")
+
+
+def test_common_fields_that_cannot_be_encoded_refuse_the_record(
+    log: logging.Logger, events: CapturedEvents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = eventstorm.stats()["dropped"].get("unencodable", 0)
+    in_context({"a": object()}, lambda: log.info("inside"))
+
+    assert len(events) == 0
+    assert eventstorm.stats()["dropped"]["unencodable"] == before + 1
+    assert capsys.readouterr().err == ""
+
+
+def test_records_of_more_places_than_are_remembered_are_told_right(log: logging.Logger, events: CapturedEvents) -> None:
+    for number in [*range(2500), 1, 2499]:
+        log.handle(logging.makeLogRecord({"levelno": 20, "lineno": number, "threadName": f"worker {number}"}))
+
+    told = [(event["code"]["line"]["number"], event["thread"]["name"]) for event in events.of(TOPIC)]
+    assert told == [(number, f"worker {number}") for number in [*range(2500), 1, 2499]]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "stored"),
+    [
+        ("pathname", ["no", "hash"], "['no', 'hash']"),
+        ("pathname", "/" + "x" * 10**6, None),
+        ("funcName", None, None),
+        ("threadName", {"no": "hash"}, "{'no': 'hash'}"),
+    ],
+    ids=["a list", "long", "none", "a dictionary"],
+)
+def test_a_place_or_thread_may_be_anything(
+    log: logging.Logger, events: CapturedEvents, field: str, value: object, stored: str | None
+) -> None:
+    for _ in range(2):
+        log.handle(logging.makeLogRecord({"levelno": 20, field: value}))
+
+    for event in events.of(TOPIC):
+        code, thread = event["code"], event["thread"]
+        told = {"pathname": code["file"]["path"], "funcName": code["function"]["name"], "threadName": thread["name"]}
+        assert told[field] == stored or (field == "pathname" and len(told[field]) == 4096)
 
 
 def test_without_a_listener_nothing_is_formatted(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
+import bson
 import pytest
 
 import eventstorm
@@ -110,3 +111,34 @@ def test_emit_at_keeps_to_the_bound_of_the_buffer(source_to: Callable[..., Sourc
         accepted += 1
     assert 90 <= accepted <= 105
     assert source.stats()["dropped"] == {"buffer_full": 1}
+
+
+def test_an_event_can_be_encoded_already(source: Source, peer: Peer) -> None:
+    in_context({"common": 1}, lambda: source.emit_encoded("a.b", bson.encode({"x": {"y": [1]}})))
+    assert peer.wait_for(1) == [{"x": {"y": [1]}}]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\5\0\0", b"\6\0\0\0\0", b"\5\0\0\0\0\0", bytearray(bson.encode({})), "text", None, {"x": 1}],
+    ids=repr,
+)
+def test_bytes_that_are_no_document_are_refused(source: Source, data: Any) -> None:
+    assert not source.emit_encoded("a.b", data)
+    assert source.stats()["dropped"] == {"unencodable": 1}
+
+
+def test_emit_encoded_refuses_and_counts_what_emit_does(source_to: Callable[..., Source]) -> None:
+    source = source_to("tcp://127.0.0.1:9", buffer_bytes=2**20, max_event_bytes=2**18)
+    assert not source.emit_encoded("A", bson.encode({}))
+    assert not source.emit_encoded("a.b", bson.encode({"x": "y" * 2**18}))
+    accepted = 0
+    while source.emit_encoded("a.b", bson.encode({"x": "y" * 10_000})):
+        accepted += 1
+    assert 90 <= accepted <= 105
+    assert source.stats()["dropped"] == {"bad_topic": 1, "too_large": 1, "buffer_full": 1}
+    silent = source_to("")
+    silent.emit("a.b")
+    wait_until(lambda: not silent.wanted("a.b"), "that nobody listens")
+    assert not silent.emit_encoded("a.b", b"")
+    assert silent.stats()["topics"]["a.b"]["unheard"] >= 1

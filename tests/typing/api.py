@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from eventstorm.testing import CapturedEvent, CapturedEvents
 from eventstorm_integrations.asgi import ASGIApp, Receive, Scope, Send
 from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
 from eventstorm_integrations.http import HttpSettings
+from eventstorm_integrations.logging import EventstormHandler, instrument, uninstrument
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
 from eventstorm_router import Router, RouterSettings
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
@@ -53,6 +55,7 @@ accepted: bool = eventstorm.emit("shop.order")
 accepted = eventstorm.emit("shop.order", {"total": 42.5}, items=3)
 accepted = eventstorm.emit("shop.order", topic="a field", event="another")
 accepted = eventstorm.emit_at("shop.order", {"total": 42.5}, 1_700_000_000.5)
+accepted = eventstorm.emit_encoded("shop.order", b"\x05\0\0\0\0")
 common: Mapping[str, Any] | None = common_fields.get()
 common_fields.set({"trace_id": "0af7651916cd43dd8448eb211c80319c"})
 wanted: bool = eventstorm.wanted("debug.sql")
@@ -103,6 +106,7 @@ async def use() -> None:
 source = eventstorm.Source(SdkSettings(endpoint="tcp://127.0.0.1:5550"), reserved=True)
 source = eventstorm.Source()
 accepted = source.emit("eventstorm.stats", {"uptime": 1.0})
+accepted = source.emit_encoded("eventstorm.stats", b"\x05\0\0\0\0")
 wanted = source.wanted("eventstorm.stats")
 identity: bytes = source.id
 settings: SdkSettings | None = source.settings
@@ -179,6 +183,12 @@ eventstorm_integrations.django.instrument_app(WSGIHandler(), http_settings, hook
 eventstorm_integrations.django.uninstrument_app(WSGIHandler())
 eventstorm_integrations.django.instrument()
 eventstorm_integrations.django.uninstrument()
+
+handler: logging.Handler = EventstormHandler()
+handler = EventstormHandler(logging.INFO, source=source)
+handler = EventstormHandler("INFO")
+instrument()
+uninstrument()
 
 version = eventstorm_router.__version__
 version = eventstorm_integrations.__version__

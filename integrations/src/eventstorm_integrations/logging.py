@@ -21,10 +21,6 @@ __all__ = ["EventstormHandler", "instrument", "instrument_by_default", "uninstru
 
 TOPIC = "log.record"
 
-# Records of Eventstorm itself and of the library below it; `pymongo`'s are not left out, since the SDK uses its `bson`
-# alone, so they are the application's.
-_OWN = frozenset({"eventstorm", "eventstorm_integrations", "eventstorm_router", "eventstorm_sinks", "zmq"})
-
 # A signal handler may log in the middle of a record, and so may an argument's `__str__`. Deeper than this it is a loop.
 _MOST_NESTED = 3
 
@@ -33,13 +29,27 @@ _MOST_NESTED = 3
 _WATCHING: object = object()
 
 
-class _PerThread(threading.local):
-    nested = 0
-    # None unless that is so; then the record that a handler of ours has had last.
-    seen: object = None
+class _Thread:
+    __slots__ = ("nested", "seen")
+
+    def __init__(self) -> None:
+        self.nested = 0
+        # None unless that is so; then the record that a handler of ours has had last.
+        self.seen: object = None
 
 
-_here = _PerThread()
+class _Here(threading.local):
+    # Looked up once a record, which takes longer than what is done with it. Made in `_this_thread`, since a signal
+    # handler may interrupt what an initializer does.
+    thread: _Thread | None = None
+
+
+_here = _Here()
+
+
+def _this_thread() -> _Thread:
+    made = _Thread()
+    return _here.__dict__.setdefault("thread", made)  # type: ignore[no-any-return]
 
 
 class EventstormHandler(logging.Handler):
@@ -57,14 +67,17 @@ class EventstormHandler(logging.Handler):
 
     def __init__(self, level: int | str = logging.NOTSET, *, source: Source | None = None) -> None:
         super().__init__(level)
-        self._emit: Callable[..., bool] | None = None
         self._wanted: Callable[[str], bool] | None = None
         self._open(source)
 
     def _open(self, source: Source | None) -> None:
         import eventstorm
+        from eventstorm.context import common_fields
+        from eventstorm_integrations._log_record import encode_record
 
-        self._emit, self._wanted = (source or eventstorm).emit, (source or eventstorm).wanted
+        self._encode, self._common = encode_record, common_fields.get
+        self._emit = (source or eventstorm).emit_encoded
+        self._wanted = (source or eventstorm).wanted  # last, since it tells that the others are there
 
     def createLock(self) -> None:
         """Do without a lock: `eventstorm.emit` needs none, and who holds one may be interrupted by a signal."""
@@ -73,28 +86,28 @@ class EventstormHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> Any:
         """Emit the record if the filters let it pass; return what they said."""
         accepted: Any = self.filter(record) if self.filters else True
-        if _here.seen is not None:
-            _here.seen = record
+        if _patch is not None and (thread := _here.thread or _this_thread()).seen is not None:
+            thread.seen = record
         if accepted:
-            self.emit(accepted if isinstance(accepted, logging.LogRecord) else record)
+            self.emit(record if accepted is True or not isinstance(accepted, logging.LogRecord) else accepted)
         return accepted
 
     def emit(self, record: logging.LogRecord) -> None:
         """Emit the record; never raise."""
         try:
-            emit, wanted = self._emit, self._wanted
-            if emit is None or wanted is None or not wanted(TOPIC) or str(record.name).partition(".")[0] in _OWN:
+            wanted = self._wanted
+            if wanted is None or not wanted(TOPIC):
                 return
-            nested = _here.nested
-            if nested >= _MOST_NESTED:
+            thread = _here.thread or _this_thread()
+            if thread.nested >= _MOST_NESTED:
                 return
-            from eventstorm_integrations._log_record import describe  # here, for `instrument` to cost nothing
-
-            _here.nested = nested + 1
+            thread.nested += 1
             try:
-                emit(TOPIC, describe(record))
+                event = self._encode(record, self._common())
+                if event is not None:
+                    self._emit(TOPIC, event)
             finally:
-                _here.nested = nested
+                thread.nested -= 1
         except Exception:
             # At the end of the stack, which a program may well reach, there is no room to tell it.
             with contextlib.suppress(RecursionError):
@@ -168,12 +181,12 @@ def _instrument(*, by_default: bool) -> None:
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
         if not patch.active or not handler.wants_any():
             return original(self, record)
-        before = _here.seen
-        _here.seen = _WATCHING
+        thread = _here.thread or _this_thread()
+        before, thread.seen = thread.seen, _WATCHING
         try:
             original(self, record)
         finally:
-            had, _here.seen = _here.seen is record, before
+            had, thread.seen = thread.seen is record, before
             if not had:
                 handler.handle(record)
 

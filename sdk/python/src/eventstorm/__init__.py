@@ -29,6 +29,7 @@ __all__ = [
     "configure",
     "emit",
     "emit_at",
+    "emit_encoded",
     "flush",
     "stats",
     "timed",
@@ -38,6 +39,7 @@ __all__ = [
 
 emit = process.emit
 emit_at = process.emit_at
+emit_encoded = process.emit_encoded
 wanted = process.wanted
 flush = process.flush
 close = process.close

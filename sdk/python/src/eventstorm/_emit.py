@@ -10,6 +10,7 @@ An event in it is ``(index of the topic, seconds since 1970, encoded document)``
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -38,6 +39,10 @@ codec_options: CodecOptions[dict[str, Any]] = CodecOptions(
 EVENT_OVERHEAD_BYTES = 144
 
 NEVER = 2**63
+
+# Of an empty BSON document: its length, and a NUL byte.
+_LEAST_BYTES = 5
+_length = struct.Struct("<i")
 
 # Milliseconds have 64 bits on the wire.
 _MOST_S = 2**63 / 1000
@@ -102,6 +107,7 @@ class Emitter:
         self._indices = Counter()
         self._capturing = False
         self.emit = self._build_emit()
+        self.emit_encoded = self._build_emit_encoded()
         self.reset()
 
     def reset(self) -> None:
@@ -211,6 +217,41 @@ class Emitter:
                     return False
 
         return emit
+
+    def _build_emit_encoded(self) -> Callable[[str, bytes], bool]:
+        topics, clock, refuse = self.topics, time.time, self._refuse
+        overhead, length_of, append_attended = EVENT_OVERHEAD_BYTES, _length.unpack_from, self._append_attended
+
+        def emit_encoded(topic: str, data: bytes, /) -> bool:
+            """Emit an event that is encoded already: `data` is one BSON document, taken as it is. Else as `emit`.
+
+            The common fields of the context are not added. Of `data` only its length is checked; if anything else about
+            it is wrong, those who read it find out.
+            """
+            try:
+                entry = topics[topic]
+                if not entry.heard:
+                    entry.unheard.add()
+                    return False
+                size = len(data)
+                if type(data) is not bytes or size < _LEAST_BYTES or length_of(data)[0] != size:
+                    raise Refused("unencodable", "the bytes are no BSON document")
+                if size > self.max_event_bytes:
+                    raise Refused("too_large", f"{size} bytes")
+                cost = size + overhead
+                if self.added + cost > self._unattended:
+                    return append_attended(entry, clock(), data, cost)
+                self.append((entry.index, clock(), data))
+                self.added += cost
+                return True
+            except Exception as error:  # as in emit
+                try:
+                    return refuse(topic, error)
+                except Exception:
+                    self.faults.add()
+                    return False
+
+        return emit_encoded
 
     def emit_at(self, topic: str, event: Mapping[str, Any], ts_s: float, /) -> bool:
         """Emit an event that happened at another time than now: `ts_s` seconds since 1970. Else as `emit`.

@@ -54,6 +54,7 @@ class Source:
         self._emitter = Emitter(self._start, self._wake, reserved=reserved)
         self.emit = self._emitter.emit
         self.emit_at = self._emitter.emit_at
+        self.emit_encoded = self._emitter.emit_encoded
         self._fresh()
         _sources.add(self)
 
