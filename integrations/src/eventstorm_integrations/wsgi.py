@@ -229,33 +229,16 @@ def _variable(header: str) -> str:
     return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
 
 
-class _Body:
-    """What the application returned, as the server sees it: with the same attributes, counted on its way."""
+class _Steps:
+    """An iterator of the application, as the server sees it: counted on its way."""
 
-    __slots__ = ("_exchange", "_result", "_steps")
+    __slots__ = ("_exchange", "_steps")
 
-    def __init__(self, exchange: _WsgiExchange, result: Any) -> None:
+    def __init__(self, exchange: _WsgiExchange, steps: Any) -> None:
         self._exchange = exchange
-        self._result = result
-        self._steps: Any = result
+        self._steps: Any = steps
 
     def __iter__(self) -> Iterator[bytes]:
-        exchange, result = self._exchange, self._result
-        if type(result) is list or type(result) is tuple:
-            # No code of the application runs, and what was taken of it can be told afterwards.
-            if result and exchange.first_s is None:
-                exchange.first_s = _clock()
-            self._steps = iter(result)
-            return self._steps  # type: ignore[no-any-return]
-        outer = common_fields.get()
-        common_fields.set(exchange.common)
-        try:
-            self._steps = iter(result)
-        except BaseException as error:
-            exchange.fail(error)
-            raise
-        finally:
-            exchange.keep_context(outer)
         return self
 
     def __next__(self) -> bytes:
@@ -274,6 +257,39 @@ class _Body:
             exchange.keep_context(outer)
         exchange.count(chunk)
         return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._steps, name)
+
+
+class _Body(_Steps):
+    """What the application returned, as the server sees it: with the same attributes."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, exchange: _WsgiExchange, result: Any) -> None:
+        super().__init__(exchange, result)
+        self._result = result
+
+    def __iter__(self) -> Iterator[bytes]:
+        exchange, result = self._exchange, self._result
+        if type(result) is list or type(result) is tuple:
+            # No code of the application runs, and what was taken of it can be told afterwards.
+            if result and exchange.first_s is None:
+                exchange.first_s = _clock()
+            self._steps = iter(result)
+            return self._steps  # type: ignore[no-any-return]
+        outer = common_fields.get()
+        common_fields.set(exchange.common)
+        try:
+            steps = iter(result)
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        finally:
+            exchange.keep_context(outer)
+        # An iterator of its own is let go when the server lets go of it, which may be before `close`.
+        return self if steps is result else _Steps(exchange, steps)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._result, name)
