@@ -46,6 +46,7 @@ ROOMS = {
     "flask": ("eventstorm_integrations.flask",),
     "gunicorn": ("eventstorm_integrations.gunicorn",),
     "litestar": ("eventstorm_integrations.litestar",),
+    "nanoarrow": ("eventstorm_sinks.stores.duckdb",),
     "psutil": ("eventstorm_integrations.sysmon",),
     "starlette": ("eventstorm_sinks.web", "eventstorm_integrations.starlette"),
     "uvicorn": ("eventstorm_sinks.web", "eventstorm_sinks.commands", "eventstorm_integrations.uvicorn"),

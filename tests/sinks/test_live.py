@@ -168,7 +168,7 @@ def test_what_is_no_number_is_ignored_and_counted(live: Live, value: object) -> 
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x05\0\0\0\0"[:4] + b"\1", bson.encode({"system": 5}), bson.encode({"system": {"cpu": []}})]
+    "data", [b"\x06\0\0\0\1\0", bson.encode({"system": 5}), bson.encode({"system": {"cpu": []}})]
 )
 def test_documents_of_another_shape_do_no_harm(live: Live, data: bytes) -> None:
     observe(live, message("cpu.usage", [(START_S * 1000 + 2_000, data)]))

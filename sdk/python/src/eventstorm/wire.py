@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple, overload
@@ -142,19 +142,15 @@ class Message:
     header: Header
     payload: bytes
 
+    _events: Events | None = field(default=None, repr=False, compare=False)
+
     def events(self) -> Events:
-        """Return the events, in order, numbered from the header's `seq`."""
-        payload, unpack, envelope_bytes = self.payload, _envelope.unpack_from, _envelope.size
-        times: list[int] = []
-        documents: list[bytes] = []
-        start = 0
-        for _ in range(self.header.n):
-            length, _, ts_ms, _ = unpack(payload, start)
-            stop = start + length
-            times.append(ts_ms)
-            documents.append(payload[start + envelope_bytes : stop - 1])
-            start = stop
-        return Events(range(self.header.seq, self.header.seq + self.header.n), times, documents)
+        """Return the events, in order, numbered from the header's `seq`.
+
+        Raises:
+            WireError: the payload is not what the header says. `decode_message` has looked at that already.
+        """
+        return self._events if self._events is not None else _read_payload(self.payload, self.header)
 
 
 def event_id(source_id: bytes, tid: int, seq: int) -> bytes:
@@ -201,8 +197,7 @@ def decode_message(frames: Sequence[bytes]) -> Message:
         raise WireError("frames", f"{len(frames)} frames where a message has 3")
     topic = _decode_topic(frames[0])
     header = _decode_header(frames[1])
-    _check_payload(frames[2], header.n)
-    return Message(topic, header, frames[2])
+    return Message(topic, header, frames[2], _read_payload(frames[2], header))
 
 
 def _decode_topic(frame: bytes) -> str:
@@ -267,24 +262,29 @@ def _milliseconds(document: dict[str, Any]) -> int:
     raise WireError("header", f"at is {type(value).__name__}, not {datetime.__name__}")
 
 
-def _check_payload(payload: bytes, n: int) -> None:
-    """Walk the payload: exactly `n` events of the fixed shape, back to back, and nothing else."""
-    size, offset, count = len(payload), 0, 0
-    unpack = _envelope_and_length.unpack_from
+def _read_payload(payload: bytes, header: Header) -> Events:
+    """Walk the payload: exactly `header.n` events of the fixed shape, back to back, and nothing else."""
+    times: list[int] = []
+    documents: list[bytes] = []
+    size, start = len(payload), 0
+    unpack, envelope_bytes = _envelope_and_length.unpack_from, _envelope.size
     least = ENVELOPE_BYTES + _EMPTY_DOCUMENT_BYTES
-    while offset < size:
-        if size - offset < least:
-            raise WireError("payload", f"{size - offset} bytes left over at {offset}")
-        length, ts, _, data, document_length = unpack(payload, offset)
+    while start < size:
+        if size - start < least:
+            raise WireError("payload", f"{size - start} bytes left over at {start}")
+        length, ts, ts_ms, data, document_length = unpack(payload, start)
         if ts != _TS or data != _DATA:
-            raise WireError("payload", f"the document at {offset} is not {{ts: datetime, data: document}}")
-        if not least <= length <= size - offset:
-            raise WireError("payload", f"the document at {offset} says {length} bytes, {size - offset} are there")
+            raise WireError("payload", f"the document at {start} is not {{ts: datetime, data: document}}")
+        if not least <= length <= size - start:
+            raise WireError("payload", f"the document at {start} says {length} bytes, {size - start} are there")
         if document_length != length - ENVELOPE_BYTES:
-            raise WireError("payload", f"the lengths at {offset} contradict each other")
-        offset += length
-        if payload[offset - 2 : offset] != _END:
-            raise WireError("payload", f"the document that ends at {offset} has no closing NUL bytes")
-        count += 1
-    if count != n:
-        raise WireError("payload", f"{count} events where the header says {n}")
+            raise WireError("payload", f"the lengths at {start} contradict each other")
+        stop = start + length
+        if not payload.endswith(_END, start, stop):
+            raise WireError("payload", f"the document that ends at {stop} has no closing NUL bytes")
+        times.append(ts_ms)
+        documents.append(payload[start + envelope_bytes : stop - 1])
+        start = stop
+    if len(documents) != header.n:
+        raise WireError("payload", f"{len(documents)} events where the header says {header.n}")
+    return Events(range(header.seq, header.seq + header.n), times, documents)

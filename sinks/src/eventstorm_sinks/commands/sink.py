@@ -41,8 +41,8 @@ _SAME_NAME = ("egress", "embed_router", "ingress", "topics", "http", "keep", "ke
 _LOOK_S = 1.0
 # Threads that hold the interpreter, as a writer does while it encodes, give it to the receiver after this long.
 # Python's own 5 ms would let the receiver, which asks for it three times a message, take only some 70 messages a
-# second then.
-SWITCH_INTERVAL_S = 0.0005
+# second then; and the thread in which DuckDB inserts asks for it several times a statement.
+SWITCH_INTERVAL_S = 0.0001
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -203,7 +203,7 @@ class StoreConformance:
 
     def test_a_write_that_fails_leaves_nothing(self, open: Callable[[], Store]) -> None:
         """Neither of the events before the poisonous one, nor of the books."""
-        good, poison = events_of(_numbered(1)), [Event(1, 0, b"\x05\0\0\0\x01")]
+        good, poison = events_of(_numbered(1)), [Event(1, 0, b"\x06\0\0\0\x01\0")]
         store = open()
         with pytest.raises(Exception) as failed:  # noqa: PT011  # of whatever kind, it is the writer's to sort out
             store.write([batch_of(good), batch_of(poison)], [book_of(batch_of(good))])
@@ -218,7 +218,7 @@ class StoreConformance:
         """What the writer makes of such a failure: the rest is stored, and the books tell."""
         writer = _writer(open())
         documents = _numbered(*range(40))
-        documents[17] = b"\x05\0\0\0\x01"
+        documents[17] = b"\x06\0\0\0\x01\0"
         for start in (0, 10, 20, 30):
             writer.put(_message(start, documents[start : start + 10]))
         assert writer.close(timeout_s=20) == 0

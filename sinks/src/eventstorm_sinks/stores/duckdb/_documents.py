@@ -58,8 +58,8 @@ _after_binary_names = re.compile(rb"\x05[^\0]*\0(?=(.{4}\0|))", re.DOTALL).finda
 _NUMBERS = [b"\x03%d\0" % number for number in range(_TOGETHER)]
 
 
-def encode_documents(documents: Sequence[bytes]) -> tuple[str, list[bytes | None]]:
-    """Return the documents as JSON, a line each, and for each that JSON alone cannot give back, its bytes.
+def encode_documents(documents: Sequence[bytes]) -> tuple[list[bytes], list[bytes | None]]:
+    """Return the documents as JSON, and for each that JSON alone cannot give back, its bytes.
 
     Raises:
         ValueError: one of them is not BSON.
@@ -68,16 +68,16 @@ def encode_documents(documents: Sequence[bytes]) -> tuple[str, list[bytes | None
     kept: list[bytes | None] = []
     for start in range(0, len(documents), _TOGETHER):
         some = documents[start : start + _TOGETHER]
-        if text := _encode_plain(some):
-            texts.append(text)
+        if lines := _encode_plain(some):
+            # Within a document there is no line's end: JSON has control characters in texts escaped.
+            texts += lines.split(b"\n")[:-1]
             kept += [None] * len(some)
             continue
         for document in some:
-            text = _encode_plain([document])
-            texts.append(text or _encode_foreign(document) + b"\n")
-            kept.append(None if text else document)
-    # Within a document there is no line's end: JSON has control characters in texts escaped.
-    return b"".join(texts)[:-1].decode(), kept
+            line = _encode_plain([document])
+            texts.append(line or _encode_foreign(document))
+            kept.append(None if line else document)
+    return texts, kept
 
 
 def decode_document(text: str) -> bytes:

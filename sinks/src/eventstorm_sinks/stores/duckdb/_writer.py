@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -10,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
-import msgspec
 
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
+from eventstorm_sinks.stores.duckdb._arrow import arrow_binaries, arrow_blobs, arrow_integers, arrow_table, arrow_texts
 from eventstorm_sinks.stores.duckdb._documents import encode_documents
 
 __all__ = ["MAX_TS_MS", "MIN_TS_MS", "load_books", "load_marks", "write_books", "write_events", "write_marks"]
 
 # What one statement inserts: enough that its fixed cost does not count, little enough to be held several times over.
-_MAX_ROWS = 2_500
+_MAX_ROWS = 10_000
 _MAX_BYTES = 4 * 2**20
 
 # One is being inserted and one is ready, so that DuckDB does not wait for the next.
@@ -29,19 +31,13 @@ _MOST_AHEAD = 2
 MIN_TS_MS = -9_223_372_022_400_000
 MAX_TS_MS = 9_223_372_036_854_774
 
-# Numbers travel as JSON and documents as lines, which DuckDB reads faster than lists of Python's.
+# The origins are told once for many rows. LATERAL, since `$origins[number]` in place would copy all of them for each.
 _INSERT_EVENTS = """
 INSERT INTO events
-SELECT origin.prefix || seq::BIT::BLOB, make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
-    origin.topic, origin.source, document::JSON::VARIANT, bson
-FROM (
-    SELECT unnest(string_split($documents, chr(10))) AS document, unnest($kept::BLOB[]) AS bson,
-        unnest(from_json($numbers, '["INTEGER"]')) AS number, unnest(from_json($seqs, '["BIGINT"]')) AS seq,
-        unnest(from_json($ts_ms, '["BIGINT"]')) AS ts_ms
-), LATERAL (SELECT $origins[number] AS origin)
+SELECT origin.prefix || seq, make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
+    origin.topic, origin.source, document::JSON::VARIANT, bson::BLOB
+FROM arrow_rows, LATERAL (SELECT $origins[number] AS origin)
 """
-
-_json = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -50,10 +46,10 @@ class _Rows:
 
     origins: list[dict[str, Any]] = field(default_factory=list)
     documents: list[bytes] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
+    numbers: array[int] = field(default_factory=lambda: array("i"))
     """Of each row: which of the origins is its own, from 1 as SQL counts."""
     seqs: list[int] = field(default_factory=list)
-    ts_ms: list[int] = field(default_factory=list)
+    ts_ms: array[int] = field(default_factory=lambda: array("q"))
     size_bytes: int = 0
 
     def add(self, batch: Batch, events: Events) -> None:
@@ -61,26 +57,31 @@ class _Rows:
         first_ms, last_ms = min(events.ts_ms), max(events.ts_ms)
         if first_ms < MIN_TS_MS or last_ms > MAX_TS_MS:
             raise ValueError(f"a time between {first_ms} and {last_ms} ms is more than a TIMESTAMPTZ holds")
-        self.numbers += [len(self.origins)] * len(events)
+        self.numbers += array("i", [len(self.origins)]) * len(events)
         self.seqs += events.seqs
-        self.ts_ms += events.ts_ms
+        self.ts_ms.extend(events.ts_ms)
         self.documents += events.documents
         self.size_bytes += sum(map(len, events.documents))
 
     def is_full(self) -> bool:
         return len(self.seqs) >= _MAX_ROWS or self.size_bytes >= _MAX_BYTES
 
-    def parameters(self) -> dict[str, Any]:
-        text, kept = encode_documents(self.documents)
-        numbers, seqs, ts_ms = (_json(each).decode() for each in (self.numbers, self.seqs, self.ts_ms))
-        return {
-            "documents": text,
-            "kept": kept if any(kept) else [],
-            "numbers": numbers,
-            "seqs": seqs,
-            "ts_ms": ts_ms,
-            "origins": self.origins,
-        }
+    def encode(self) -> object:
+        """Return the columns as Arrow, which DuckDB reads where they lie.
+
+        Raises:
+            ValueError: a document is not BSON.
+        """
+        texts, kept = encode_documents(self.documents)
+        return arrow_table(
+            {
+                "seq": arrow_binaries(struct.pack(f">{len(self.seqs)}q", *self.seqs), 8),
+                "ts_ms": arrow_integers(self.ts_ms),
+                "number": arrow_integers(self.numbers),
+                "document": arrow_texts(texts),
+                "bson": arrow_blobs(kept),
+            }
+        )
 
 
 def write_events(
@@ -101,12 +102,19 @@ def write_events(
     with ThreadPoolExecutor(1, "eventstorm-duckdb-insert") as pool:
         inserted: deque[Future[object]] = deque()
         for rows in _split(batches, marks, moved):
-            inserted.append(pool.submit(connection.execute, _INSERT_EVENTS, rows.parameters()))
+            inserted.append(pool.submit(_insert, connection, rows.encode(), rows.origins))
             if len(inserted) > _MOST_AHEAD:
                 inserted.popleft().result()
         for each in inserted:
             each.result()
     return moved
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: object, origins: list[dict[str, Any]]) -> None:
+    connection.register("arrow_rows", table)
+    connection.execute(_INSERT_EVENTS, {"origins": origins})
+    # Not after a failure: the transaction is then over, and with it the view.
+    connection.unregister("arrow_rows")
 
 
 def _split(batches: Iterable[Batch], marks: dict[StreamKey, int], moved: dict[StreamKey, int]) -> Iterator[_Rows]:
