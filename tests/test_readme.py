@@ -1,8 +1,9 @@
 """Every command and example in the documents works, run as a reader would run it.
 
 ``sh`` and ``python`` blocks are run for real, each page in a folder of its own, beside an `eventstorm up` on ports that
-are free: the default ones in the text are replaced by these, so that nobody's own Eventstorm is in the way. A ``toml``
-block whose first line is a comment with a file's name is written to that file. Blocks of other languages are not run.
+are free: the default ones in the text are replaced by these, so that nobody's own Eventstorm is in the way. A ``toml`` or
+``python`` block whose first line is a comment with a file's name is written to that file. Blocks of other languages are
+not run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ README = blocks(ROOT / "README.md")
 # What these do is the business of the run that we are part of.
 _OURS = re.compile(r"^(\./scripts/test|nox|\.venv-dev/bin/nox)\b")
 # These go on until they are told to stop.
-_ENDLESS = re.compile(r"^(?!.*--once)eventstorm(-| )(logs|up|router|sink|sysmon|tap|top)\b")
+_ENDLESS = re.compile(r"^(?!.*--once)eventstorm(-| )(logs|up|router|sink|sysmon|tap|top|instrument gunicorn)\b")
 # And of them, these bind ports.
 _BINDS = re.compile(r"^eventstorm(-| )(up|router)\b")
 DEADLINE_S = 60.0
@@ -70,6 +71,7 @@ class Place:
             "XDG_STATE_HOME": str(self.folder / "state"),
             "PYTHONUNBUFFERED": "1",
             "COLUMNS": "200",
+            "GUNICORN_CMD_ARGS": "--bind 127.0.0.1:0 --no-control-socket",
             "EVENTSTORM_ENDPOINT": f"tcp://127.0.0.1:{ingress}",
             "EVENTSTORM_EGRESS": f"tcp://127.0.0.1:{egress}",
             "EVENTSTORM_ROUTER_INGRESS": f"tcp://127.0.0.1:{ingress}",
@@ -150,7 +152,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Path, Path]:
         found[page] = tmp_path_factory.mktemp("page")
         (found[page] / ".venv").symlink_to(sys.prefix)
         for block in blocks(page):
-            if block.language == "toml" and (name := re.match(r"# ([\w.-]+)\n", block.text)):
+            if block.language in ("toml", "python") and (name := re.match(r"# ([\w.-]+)\n", block.text)):
                 (found[page] / name[1]).write_text(block.text, "utf-8")
     return found
 

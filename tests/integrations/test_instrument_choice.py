@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from eventstorm_integrations import _framework
 from eventstorm_integrations._framework import needs
+from eventstorm_integrations.instrument.table import find_rows
 from integrations.instrumented import FLASK, HIT, RECORD, STARLETTE, free_port, get, hits, run, serving
 from sdk.peer import Peer, wait_until
 
@@ -230,6 +232,18 @@ def test_the_oldest_version_is_that_of_the_extra(name: str, monkeypatch: pytest.
     ((framework, least),) = [each for each in asked if each[0] == name]
     declared = [line.replace(" ", "").replace('"', "'") for line in requires("eventstorm-integrations") or ()]
     assert f"{framework}>={least};extra=='{name}'" in declared
+
+
+def test_the_page_has_every_integration_with_its_oldest_version() -> None:
+    page = (Path(__file__).parents[2] / "docs/instrument.md").read_text("utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", page, re.MULTILINE))
+    declared = [line.replace(" ", "") for line in requires("eventstorm-integrations") or ()]
+
+    assert set(listed) == {
+        module.rpartition(".")[2] for _, module, _ in find_rows() if module.startswith("eventstorm_")
+    }
+    for name, version in listed.items():
+        assert version == "any" or any(line.startswith(f"{name}>={version};") for line in declared), name
 
 
 @pytest.mark.parametrize("version", ["2.2", "2.2.0", "2.2rc1", "2.10", "3", "v3.1.dev4+local", "dev"])
