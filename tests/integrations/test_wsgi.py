@@ -189,6 +189,25 @@ def test_a_body_that_is_closed_twice_is_one_hit(recorded: Recorded) -> None:
     assert len(recorded.of("http.hit")) == 1
 
 
+def test_an_iterator_that_a_server_drops_is_finalized_before_the_iterable_is_closed(recorded: Recorded) -> None:
+    ended: list[str] = []
+
+    class Chunks:
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield b"a"
+                yield b"b"
+            finally:
+                ended.append("iterator")
+
+        def close(self) -> None:
+            ended.append("iterable")
+
+    served_by(recorded, answering(Chunks), take=1)
+
+    assert ended == ["iterator", "iterable"], "as it would be without the middleware"
+
+
 def test_an_exception_in_close_passes_through_and_is_told(recorded: Recorded) -> None:
     error = ValueError("in close")
 

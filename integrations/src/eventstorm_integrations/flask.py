@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from eventstorm_integrations._framework import needs
-from eventstorm_integrations.http.exchange import EXCHANGE_KEY
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY, is_recorded
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
 from eventstorm_integrations.wsgi import record
 
@@ -24,7 +24,7 @@ def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def serve(self: Flask, environ: dict[str, Any], start_response: Any) -> Any:
-        recorder = _instrumentation.recorder(self)
+        recorder = None if is_recorded(environ) else _instrumentation.recorder(self)
         if recorder is None:
             return original(self, environ, start_response)
         return record(recorder, partial(original, self), environ, start_response)

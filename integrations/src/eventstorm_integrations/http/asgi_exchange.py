@@ -20,25 +20,26 @@ _Send = Callable[[_Message], Awaitable[None]]
 # Every application returns a little later than its response ends; below this it is no work in the background.
 _LEAST_BACKGROUND_S = 0.001
 
+_NOTHING: dict[Any, Any] = {}
+
 _clock = time.perf_counter
 
 
 class _AsgiExchange(Exchange):
     """What both have in common. It must not hold the scope, which holds it."""
 
-    __slots__ = ("headers", "response_headers", "scope", "status")
-
     topic: str
+    status: Any = None
+    response_headers: Any = None
 
     def __init__(self, recorder: Recorder, scope: MutableMapping[str, Any]) -> None:
         listed = scope.get("headers")
         # Any iterable is allowed, and only lists can be read twice for certain.
-        self.headers: dict[bytes, bytes] = dict(listed) if isinstance(listed, (list, tuple)) else {}
-        parent = self.headers.get(b"traceparent")
-        super().__init__(recorder, None if parent is None else parent.decode("latin-1"))
+        headers: dict[bytes, bytes] = dict(listed) if isinstance(listed, (list, tuple)) else {}
+        parent = headers.get(b"traceparent")
+        Exchange.__init__(self, recorder, None if parent is None else parent.decode("latin-1"))
+        self.headers = headers
         self._take(scope)
-        self.status: Any = None
-        self.response_headers: Any = None
 
     def _take(self, request: MutableMapping[str, Any]) -> None:
         # Applications change the scope while they dispatch; this is what the server said.
@@ -56,7 +57,7 @@ class _AsgiExchange(Exchange):
         except Exception:
             self.recorder.fault()
         finally:
-            self.scope, self.headers, self.response_headers = {}, {}, None
+            self.scope, self.headers, self.response_headers = _NOTHING, _NOTHING, None
 
     def _emit(self, now_s: float) -> None:
         raise NotImplementedError
@@ -113,17 +114,12 @@ class _AsgiExchange(Exchange):
 class HttpExchange(_AsgiExchange):
     """A request, and its response, which ends with the last message of its body or its trailers."""
 
-    __slots__ = ("background_error_type", "disconnected", "ended_s", "received_bytes", "trailers")
-
     topic = HIT
-
-    def __init__(self, recorder: Recorder, scope: MutableMapping[str, Any]) -> None:
-        super().__init__(recorder, scope)
-        self.received_bytes = 0
-        self.disconnected = False
-        self.trailers = False
-        self.ended_s: float | None = None
-        self.background_error_type: str | None = None
+    received_bytes = 0
+    disconnected = False
+    trailers = False
+    ended_s: float | None = None
+    background_error_type: str | None = None
 
     def receiving(self, receive: _Receive) -> _Receive:
         """Return `receive`, noting what comes."""
@@ -242,16 +238,11 @@ class HttpExchange(_AsgiExchange):
 class WebSocketExchange(_AsgiExchange):
     """A session, from the handshake to the close of either side."""
 
-    __slots__ = ("closed_by", "code", "received", "received_messages", "sent", "sent_messages", "subprotocol")
-
     topic = SESSION
-
-    def __init__(self, recorder: Recorder, scope: MutableMapping[str, Any]) -> None:
-        super().__init__(recorder, scope)
-        self.received = self.received_messages = self.sent = self.sent_messages = 0
-        self.code: Any = None
-        self.closed_by: str | None = None
-        self.subprotocol: Any = None
+    received = received_messages = sent = sent_messages = 0
+    code: Any = None
+    closed_by: str | None = None
+    subprotocol: Any = None
 
     def receiving(self, receive: _Receive) -> _Receive:
         """Return `receive`, noting what comes."""

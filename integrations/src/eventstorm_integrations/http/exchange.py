@@ -12,7 +12,7 @@ from eventstorm_integrations.http.trace import identify
 if TYPE_CHECKING:
     from eventstorm_integrations.http.recorder import Recorder
 
-__all__ = ["EXCHANGE_KEY", "Exchange"]
+__all__ = ["EXCHANGE_KEY", "Exchange", "is_recorded"]
 
 EXCHANGE_KEY = "eventstorm.exchange"
 """Where a WSGI environ or an ASGI scope holds its `Exchange`: who finds one there is inside of another middleware."""
@@ -32,33 +32,20 @@ class Exchange:
         error_type: what went wrong, as OpenTelemetry's ``error.type``; None for nothing.
     """
 
-    __slots__ = (
-        "common",
-        "done",
-        "error_type",
-        "first_s",
-        "recorder",
-        "route",
-        "route_prefix",
-        "sent_bytes",
-        "span_id",
-        "started_s",
-        "trace_id",
-    )
+    # The class has what most of them begin with, so that making one writes only what differs.
+    route: str | None = None
+    route_prefix = ""
+    first_s: float | None = None
+    sent_bytes = 0
+    error_type: str | None = None
 
     def __init__(self, recorder: Recorder, traceparent: str | None) -> None:
         self.recorder = recorder
         self.started_s = time.perf_counter()
         self.trace_id, self.span_id = identify(traceparent)
-        outer = common_fields.get()
         mine = {"trace_id": self.trace_id, "span_id": self.span_id}
+        outer = common_fields.get()
         self.common: Mapping[str, Any] | None = mine if outer is None else {**outer, **mine}
-        self.route: str | None = None
-        self.route_prefix = ""
-        self.first_s: float | None = None
-        self.sent_bytes = 0
-        self.error_type: str | None = None
-        self.done = False
 
     def adopt(self, recorder: Recorder, request: Mapping[str, Any]) -> None:
         """Let the recorder of a middleware further in decide, with the request as it came there.
@@ -73,3 +60,9 @@ class Exchange:
     def _take(self, request: Any) -> None:
         """Keep a copy of the environ or the scope."""
         raise NotImplementedError
+
+
+def is_recorded(request: Mapping[str, Any]) -> bool:
+    """Tell whether a middleware further out records a request for good: none further in will be asked."""
+    exchange = request.get(EXCHANGE_KEY)
+    return exchange is not None and not exchange.recorder.by_default

@@ -18,6 +18,7 @@ _MAX_TRACEPARENT = 512
 
 # A generator of our own: the application's own numbers stay what they are. Identities need not be secret.
 _random = random.Random()
+_random_bits = _random.getrandbits
 os.register_at_fork(after_in_child=_random.seed)
 _seeded = False
 
@@ -49,18 +50,21 @@ def parse_traceparent(value: str) -> tuple[str, str] | None:
 
 def draw() -> float:
     """Return a random number from 0 to below 1."""
-    return _generator().random()
+    if not _seeded:
+        _seed()
+    return _random.random()
 
 
 def _new() -> tuple[str, str]:
-    bits = f"{_generator().getrandbits(192):048x}"
-    return bits[:32], bits[32:]
+    if not _seeded:
+        _seed()
+    # By way of bytes, which takes half the time of formatting a number.
+    digits = _random_bits(192).to_bytes(24, "big").hex()
+    return digits[:32], digits[32:]
 
 
-def _generator() -> random.Random:
+def _seed() -> None:
     global _seeded
     # uWSGI forks its workers in C, where Python's hook does not see it; the process that forks serves no requests.
-    if not _seeded:
-        _random.seed()
-        _seeded = True
-    return _random
+    _random.seed()
+    _seeded = True

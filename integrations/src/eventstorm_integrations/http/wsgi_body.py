@@ -1,0 +1,176 @@
+"""What a WSGI application returned, as the server sees it: with the same length and attributes, counted on its way."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from eventstorm.context import common_fields
+from eventstorm_integrations.http.text import number
+from eventstorm_integrations.http.wsgi_exchange import WsgiExchange
+
+__all__ = ["Body", "ListBody", "SizedBody", "watch_file"]
+
+_clock = time.perf_counter
+
+
+class _Held:
+    """Something of the application's, with the same attributes, and the exchange that learns what becomes of it."""
+
+    __slots__ = ("_exchange", "_result")
+
+    def __init__(self, exchange: WsgiExchange, result: Any) -> None:
+        self._exchange = exchange
+        self._result = result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._result, name)
+
+
+class _Watched(_Held):
+    """What the application returned, all of it."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # A server that forgot to close it. What the application returned is finalized as it would be without us.
+        if not self._exchange.done:
+            self._account()
+            self._exchange.finish()
+
+    def _account(self) -> None:
+        """Note what could not be counted on its way."""
+
+
+class ListBody(_Watched):
+    """A list or a tuple: no code of the application runs while it is sent, so what was taken is counted at the end."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, exchange: WsgiExchange, result: Any) -> None:
+        self._exchange = exchange
+        self._result = result
+        self._steps: Any = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._exchange.first_s is None:
+            self._exchange.first_s = _clock()
+        self._steps = iter(self._result)
+        return self._steps  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        return len(self._result)
+
+    def close(self) -> None:
+        """Record the request."""
+        exchange = self._exchange
+        if not exchange.done:
+            self._account()
+            exchange.finish()
+
+    def _account(self) -> None:
+        exchange, result, steps = self._exchange, self._result, self._steps
+        left = len(result) if steps is None else steps.__length_hint__()
+        if left:
+            exchange.leave()
+            result = result[: len(result) - left]
+        with contextlib.suppress(TypeError):  # wrong chunks, which is the server's to say
+            exchange.sent_bytes += sum(map(len, result))
+        if not exchange.sent_bytes:
+            exchange.first_s = None
+
+
+class _Steps(_Held):
+    """An iterator, whose code runs in the request's context."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        exchange = self._exchange
+        outer = common_fields.get()
+        common_fields.set(exchange.common)
+        try:
+            chunk: bytes = next(self._result)
+        except StopIteration:
+            exchange.complete = True
+            raise
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        finally:
+            # As `keep_context` does, at half the cost; it is paid for each chunk.
+            exchange.common = common_fields.get()
+            common_fields.set(outer)
+        exchange.count(chunk)
+        return chunk
+
+
+class Body(_Watched, _Steps):
+    """Any other iterable."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        exchange, result = self._exchange, self._result
+        outer = common_fields.get()
+        common_fields.set(exchange.common)
+        try:
+            steps = iter(result)
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        finally:
+            exchange.keep_context(outer)
+        # Another iterator is finalized when the server drops it, before it closes the iterable.
+        return self if steps is result else _Steps(exchange, steps)
+
+    def close(self) -> None:
+        """Close what the application returned, if it can be closed, and record the request."""
+        if not self._exchange.complete:
+            self._exchange.leave()
+        self._exchange.close(getattr(self._result, "close", None))
+
+
+class SizedBody(Body):
+    """The same, of something that has a length, as servers ask for it to send a Content-Length."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._result)
+
+
+def watch_file(exchange: WsgiExchange, file: Any) -> None:
+    """Record the request when a file is closed that the server recognises by its type, so that it stays as it is."""
+    exchange.first_s = _clock()
+    own: dict[str, Any] = getattr(file, "__dict__", {})
+    had_close, close = "close" in own, getattr(file, "close", None)
+
+    def closing() -> None:
+        # As it was before: what is closed must not be kept alive by a cycle.
+        if had_close:
+            file.close = close
+        else:
+            del file.close
+        exchange.close(close)
+
+    _take_length(exchange)
+    try:
+        file.close = closing
+    except (AttributeError, TypeError):
+        exchange.finish()
+
+
+def _take_length(exchange: WsgiExchange) -> None:
+    """Take the announced length for that of a file, which is sent where nobody counts."""
+    try:
+        for name, value in exchange.headers or ():
+            if name.lower() == "content-length":
+                exchange.sent_bytes += number(value) or 0
+    except (AttributeError, TypeError, ValueError):  # wrong headers, which are the server's to judge
+        return

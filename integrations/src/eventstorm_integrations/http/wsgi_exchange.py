@@ -1,0 +1,181 @@
+"""What the WSGI middleware notes of a request, and the event that is made of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from eventstorm.context import common_fields
+from eventstorm_integrations.http.exchange import Exchange
+from eventstorm_integrations.http.recorder import HIT, Recorder
+from eventstorm_integrations.http.text import from_latin1, number, type_name
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["WsgiExchange"]
+
+_NOTHING: dict[str, Any] = {}
+
+_clock = time.perf_counter
+
+
+class WsgiExchange(Exchange):
+    """A request to a WSGI application. It must not hold the result, which may hold the environ, which holds it."""
+
+    status: Any = None
+    headers: Any = None
+    complete = False
+    done = False
+    made_files: list[int] | None = None
+
+    def __init__(self, recorder: Recorder, environ: WSGIEnvironment) -> None:
+        Exchange.__init__(self, recorder, environ.get("HTTP_TRACEPARENT"))
+        self._take(environ)
+        wrapper = environ.get("wsgi.file_wrapper")
+        if wrapper is not None and not isinstance(wrapper, type):
+            environ["wsgi.file_wrapper"] = self._remembering(wrapper)
+
+    def _take(self, request: dict[str, Any]) -> None:
+        # Applications change the environ while they dispatch; this is what the server said.
+        self.environ = request.copy()
+
+    def _remembering(self, wrapper: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function such as uWSGI's, whose results only their identity tells from others."""
+        made = self.made_files = []
+
+        def file_wrapper(*args: Any, **kwargs: Any) -> Any:
+            file = wrapper(*args, **kwargs)
+            made.append(id(file))
+            return file
+
+        return file_wrapper
+
+    def is_file(self, result: object) -> bool:
+        """Tell whether `result` is of ``wsgi.file_wrapper``: servers that send such files by themselves look for it."""
+        wrapper = self.environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type):
+            return isinstance(result, wrapper)
+        return self.made_files is not None and id(result) in self.made_files
+
+    def keep_context(self, outer: Any) -> None:
+        """Leave the request's context, and remember it as the application left it."""
+        self.common = common_fields.get()
+        common_fields.set(outer)
+
+    def close(self, close: Callable[[], Any] | None) -> None:
+        """Close what the application returned, if that can be closed, in the request's context; emit the event."""
+        try:
+            if close is not None:
+                outer = common_fields.get()
+                common_fields.set(self.common)
+                try:
+                    close()
+                finally:
+                    self.keep_context(outer)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        finally:
+            self.finish()
+
+    def fail(self, error: BaseException) -> None:
+        """Note what the application raised; the first counts."""
+        if self.error_type is None:
+            self.error_type = type_name(error)
+            if self.first_s is None and isinstance(error, Exception):
+                self.status = "500"  # which any server sends then, since no header has left it yet
+
+    def leave(self) -> None:
+        """Note, when not all was taken, why: in a `finally` of the server, its client has gone, say."""
+        if self.error_type is None:
+            error = sys.exc_info()[1]
+            if error is not None:
+                self.error_type = type_name(error)
+
+    def count(self, data: Any) -> None:
+        """Note what is being sent."""
+        try:
+            size = len(data)
+        except TypeError:  # wrong, which is the server's to say
+            return
+        if size:
+            if self.first_s is None:
+                self.first_s = _clock()
+            self.sent_bytes += size
+
+    def finish(self) -> None:
+        """Emit the event, the first time."""
+        if self.done:
+            return
+        self.done = True
+        try:
+            if self.recorder.wanted(HIT):
+                self._emit(_clock())
+        except Exception:
+            self.recorder.fault()
+        finally:
+            self.environ = _NOTHING
+
+    def _emit(self, end_s: float) -> None:
+        recorder, environ = self.recorder, self.environ
+        get = environ.get
+        method = get("REQUEST_METHOD", "GET")
+        response: dict[str, Any] = {"body": {"size": 0 if method == "HEAD" else self.sent_bytes}}
+        status = _status_code(str(self.status))
+        if status is not None:
+            response["status_code"] = status
+        if recorder.response_headers:
+            allowed = recorder.response_headers
+            pairs = [
+                (name.lower(), from_latin1(value)) for name, value in self.headers or () if name.lower() in allowed
+            ]
+            if pairs:
+                response["header"] = recorder.headers(pairs)
+        host, port = get("HTTP_HOST"), None
+        if not host:
+            host, port = get("SERVER_NAME", ""), number(get("SERVER_PORT", ""))
+        length, query, agent = get("CONTENT_LENGTH"), get("QUERY_STRING"), get("HTTP_USER_AGENT")
+        request_bytes = number(length) if length else None
+        if request_bytes is None and "HTTP_TRANSFER_ENCODING" not in environ:
+            request_bytes = 0
+        header = recorder.proxy_header
+        event = recorder.begin_event(
+            self,
+            end_s,
+            method=method,
+            scheme=get("wsgi.url_scheme", "http"),
+            host=from_latin1(host),
+            port=port,
+            path=from_latin1(get("SCRIPT_NAME", "") + get("PATH_INFO", "")),
+            query=from_latin1(query) if query else "",
+            peer=get("REMOTE_ADDR") or "",
+            forwarded="" if header is None else get(_variable(header), ""),
+            agent=None if agent is None else from_latin1(agent),
+            version=get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
+            request_bytes=request_bytes,
+            response=response,
+        )
+        if event is None:
+            return
+        if recorder.request_headers:
+            values = [(name, get(_variable(name))) for name in recorder.request_headers]
+            found = recorder.headers((name, from_latin1(value)) for name, value in values if value is not None)
+            if found:
+                event["http"]["request"]["header"] = found
+        recorder.emit_event(HIT, event, environ, None)
+
+
+def _variable(header: str) -> str:
+    name = header.upper().replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+
+
+# Applications have few; one that makes up others pushes these out, and that is all.
+@lru_cache(maxsize=256)
+def _status_code(status: str) -> int | None:
+    code = status[:3]
+    return int(code) if code.isdigit() and code.isascii() else None
