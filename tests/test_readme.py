@@ -1,9 +1,9 @@
 """Every command and example in the documents works, run as a reader would run it.
 
 ``sh`` and ``python`` blocks are run for real, each page in a folder of its own, beside an `eventstorm up` on ports that
-are free: the default ones in the text are replaced by these, so that nobody's own Eventstorm is in the way. A ``toml`` or
-``python`` block whose first line is a comment with a file's name is written to that file. Blocks of other languages are
-not run.
+are free: the default ones in the text are replaced by these, so that nobody's own Eventstorm is in the way. A ``toml``
+or ``python`` block whose first line is a comment with a file's name is written to that file. Blocks of other languages
+are not run.
 """
 
 from __future__ import annotations
