@@ -20,12 +20,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that leave tests out; nothing else leaves out any."""
     parser.addoption("--no-browser", action="store_true", help="leave out the tests that need Chromium")
+    parser.addoption("--no-servers", action="store_true", help="leave out the tests that need nginx, Postfix, sshd")
     parser.addoption("--no-install", action="store_true", help="leave out the tests that install packages")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what an option leaves out."""
-    for mark in ("browser", "install"):
+    for mark in ("browser", "install", "servers"):
         if config.getoption(f"--no-{mark}"):
             for item in items:
                 if item.get_closest_marker(mark):

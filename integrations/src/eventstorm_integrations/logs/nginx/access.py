@@ -15,6 +15,7 @@ from eventstorm_integrations.logs.nginx.variables import (
     TIMES,
     UPSTREAM,
     Target,
+    add_method,
     parse_request,
     split_port,
     split_target,
@@ -66,7 +67,7 @@ class AccessLog:
             if self._taken_apart and values[at] is None:
                 method, path, query, version = values[at - 4 : at]
                 data["url"] = {"path": path} if query is None else {"path": path, "query": query}
-                data["http"]["request"]["method"] = method
+                add_method(data["http"]["request"], method)
                 data.setdefault("network", {})["protocol"] = {"version": version}
             else:
                 _add_request(data, data["http"]["request"], values[at])
@@ -148,7 +149,7 @@ def _place(name: str) -> tuple[tuple[str, ...], str, Callable[[str], Any]]:
 def _add_request(data: dict[str, Any], request: dict[str, Any], line: str) -> None:
     parsed = parse_request(line)
     if parsed is not None:
-        request["method"] = parsed.method
+        add_method(request, parsed.method)
         data["url"] = dict(parsed.url)
         if parsed.version:
             data.setdefault("network", {})["protocol"] = {"version": parsed.version}
@@ -167,6 +168,9 @@ def _add_others(data: dict[str, Any], values: list[tuple[str, str]]) -> None:
     upstream: list[dict[str, Any]] = []
     for name, value in values:
         if value in ("", "-"):
+            continue
+        if name == "request_method":
+            add_method(data["http"]["request"], value)
             continue
         url = data.setdefault("url", {})
         if name == "request_uri":

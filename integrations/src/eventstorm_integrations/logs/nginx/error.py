@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from eventstorm_integrations.logs.event import Event, Unparsed
-from eventstorm_integrations.logs.nginx.variables import parse_request
+from eventstorm_integrations.logs.nginx.variables import add_method, parse_request
 from eventstorm_integrations.logs.times import LineClock
 
 __all__ = ["feed_error"]
@@ -98,7 +98,7 @@ def _add_request(data: dict[str, Any], line: str, referrer: str) -> None:
     request: dict[str, Any] = {}
     parsed = parse_request(line)
     if parsed is not None:
-        request["method"] = parsed.method
+        add_method(request, parsed.method)
         data["url"] = dict(parsed.url)
         if parsed.version:
             data["network"] = {"protocol": {"version": parsed.version}}

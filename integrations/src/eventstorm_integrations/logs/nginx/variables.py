@@ -12,6 +12,7 @@ __all__ = [
     "UPSTREAM",
     "Request",
     "Target",
+    "add_method",
     "may_hold_space",
     "parse_request",
     "split_port",
@@ -26,7 +27,7 @@ Convert = Callable[[str], Any]
 TIMES = ("msec", "time_iso8601", "time_local")
 
 # Parts of the request line, for formats that have them one by one.
-REQUEST_PARTS = {"request", "request_uri", "uri", "document_uri", "args", "query_string"}
+REQUEST_PARTS = {"request", "request_method", "request_uri", "uri", "document_uri", "args", "query_string"}
 
 # Lists: `, ` between the servers that were tried, ` : ` between groups of them after an internal redirect.
 UPSTREAM: dict[str, tuple[str, Convert]] = {
@@ -49,7 +50,6 @@ _TARGETS: dict[str, tuple[Path, Convert]] = {
     "realip_remote_addr": (("network", "peer", "address"), str),
     "realip_remote_port": (("network", "peer", "port"), int),
     "remote_user": (("user", "name"), str),
-    "request_method": (("http", "request", "method"), str),
     "server_protocol": (("network", "protocol", "version"), lambda text: text.removeprefix("HTTP/")),
     "scheme": (("url", "scheme"), str),
     "host": (("server", "address"), str),
@@ -115,6 +115,18 @@ _HEADERS: list[tuple[str, Path]] = [
 
 def _redact(text: str) -> str:
     return _REDACTED
+
+
+# As the middlewares have it: strangers' words must not become so many names of methods.
+_METHODS = frozenset(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "QUERY"])
+
+
+def add_method(request: dict[str, Any], method: str) -> None:
+    """Add a request's method; one that is not of HTTP's own is ``_OTHER``, and ``method_original`` says which."""
+    if method in _METHODS:
+        request["method"] = method
+    else:
+        request["method"], request["method_original"] = "_OTHER", method
 
 
 class Request(NamedTuple):
