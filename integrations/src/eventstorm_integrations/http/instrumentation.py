@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from eventstorm.context import common_fields
 from eventstorm_integrations._guard import guard
 from eventstorm_integrations.http.recorder import Emits, Hook, Recorder
 from eventstorm_integrations.http.settings import HttpSettings
@@ -121,8 +120,6 @@ class Instrumentation(Generic[App]):
             if self._all is None:
                 self._all = Recorder(None, None, None, by_default=True)
             self._apply()
-        # As it is by default, but set: who looks which variables a request adds to those of the program finds none.
-        common_fields.set(common_fields.get())
 
     def uninstrument(self) -> None:
         """Record no application any more, but those that ``instrument_app`` named."""
