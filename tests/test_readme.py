@@ -52,12 +52,13 @@ class Place:
     ingress: int
     egress: int
     http: int
+    shop: int
 
     @classmethod
     def free(cls, folder: Path) -> Place:
         """Choose ports."""
         with contextlib.ExitStack() as stack:
-            probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+            probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
             return cls(folder, *(probe.getsockname()[1] for probe in probes))
 
     def environment(self) -> dict[str, str]:
@@ -68,6 +69,7 @@ class Place:
             **kept,
             "PATH": os.pathsep.join([f"{sys.prefix}/bin", os.environ["PATH"]]),
             "XDG_DATA_HOME": str(self.folder / "data"),
+            "XDG_RUNTIME_DIR": str(self.folder),
             "XDG_STATE_HOME": str(self.folder / "state"),
             "PYTHONUNBUFFERED": "1",
             "COLUMNS": "200",
@@ -83,7 +85,7 @@ class Place:
 
     def translate(self, text: str) -> str:
         """Put these ports where the text has the default ones."""
-        for default, port in ((5550, self.ingress), (5551, self.egress), (5580, self.http)):
+        for default, port in ((5550, self.ingress), (5551, self.egress), (5580, self.http), (8000, self.shop)):
             text = text.replace(f"127.0.0.1:{default}", f"127.0.0.1:{port}")
         return text
 
@@ -146,11 +148,12 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Path, Path]:
-    """A folder for each page, with its configuration files, and with this environment as its ``.venv``."""
+    """A folder for each page, with its configuration files, the examples, and this environment as its ``.venv``."""
     found = {}
     for page in pages():
         found[page] = tmp_path_factory.mktemp("page")
         (found[page] / ".venv").symlink_to(sys.prefix)
+        (found[page] / "examples").symlink_to(ROOT / "examples")
         for block in blocks(page):
             if block.language in ("toml", "python") and (name := re.match(r"# ([\w.-]+)\n", block.text)):
                 (found[page] / name[1]).write_text(block.text, "utf-8")

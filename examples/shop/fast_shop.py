@@ -1,4 +1,4 @@
-"""The same shop, with FastAPI: ``uvicorn fast_shop:app``."""
+"""The same shop, with FastAPI: ``eventstorm-instrument uvicorn fast_shop:app``."""
 
 from __future__ import annotations
 

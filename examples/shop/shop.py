@@ -1,6 +1,6 @@
-"""A shop, with Flask: ``gunicorn --workers 2 shop:app``.
+"""A shop, with Flask: ``eventstorm-instrument gunicorn --workers 2 shop:app``.
 
-Its only line for Eventstorm is the event of a sale.
+Requests and log records become events by themselves. Only a sale is one that the shop emits.
 """
 
 from __future__ import annotations

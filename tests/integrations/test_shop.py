@@ -18,22 +18,20 @@ from typing import Any
 import pytest
 
 from documents import ROOT
+from integrations.instrumented import BIN, INSTRUMENT, free_port
 from sinks.test_up import PROGRAM, Up, running, wait_until
 
 SHOP = ROOT / "examples/shop"
 REQUESTS = 400
 DEADLINE_S = 60.0
 
-GUNICORN = ["-m", "gunicorn", "--workers", "2", "--no-control-socket", "--bind"]
-UVICORN = ["-m", "uvicorn", "--port"]
+SERVERS = {
+    "shop": "gunicorn --workers 2 --no-control-socket --bind 127.0.0.1:PORT MODULE:app",
+    "fast_shop": "uvicorn --port PORT MODULE:app",
+}
 # A worker of gunicorn leaves its listening socket to the interpreter's end.
 WARNINGS = "error,ignore:unclosed <socket:ResourceWarning"
-RECORDED = {
-    "shop": "from eventstorm_integrations.flask import instrument_app\nfrom shop import app\ninstrument_app(app)\n",
-    "fast_shop": (
-        "from eventstorm_integrations.fastapi import instrument_app\nfrom fast_shop import app\ninstrument_app(app)\n"
-    ),
-}
+FRAMEWORKS = {"shop": "flask", "fast_shop": "fastapi"}
 # What stands for the number in a path, which is the last of it.
 PARAMETERS = {"shop": "<int:number>", "fast_shop": "{number}"}
 
@@ -43,6 +41,7 @@ HITS = """
            data.http.response.body.size::INT AS received_bytes, data.http.route::VARCHAR AS route, count(*) AS requests
     FROM events WHERE topic = 'http.hit' GROUP BY ALL
 """
+RECORDS = "SELECT count(*) AS records FROM events WHERE topic = 'log.record' AND data.body::VARCHAR LIKE 'sold out:%'"
 ORDERS = """
     SELECT count(*) AS orders FROM events AS order_, events AS hit
     WHERE order_.topic = 'shop.order' AND hit.topic = 'http.hit' AND hit.data.url.path::VARCHAR = '/order'
@@ -76,11 +75,6 @@ def _listens(port: int) -> bool:
     return False
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def customers(port: int, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the load script to its end."""
     command = [sys.executable, "-W", "error", str(SHOP / "load.py"), "--url", f"http://127.0.0.1:{port}", *options]
@@ -100,24 +94,32 @@ def rows(lines: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("module", ["shop", "fast_shop"])
-def test_the_hits_stored_are_the_requests_made(module: str, tmp_path: Path) -> None:
-    port = free_port()
-    (tmp_path / "recorded.py").write_text(RECORDED[module])
-    server = [*GUNICORN, f"127.0.0.1:{port}"] if module == "shop" else [*UVICORN, str(port)]
+@pytest.mark.parametrize("way", ["eventstorm-instrument", "instrument_app"])
+def test_the_hits_stored_are_the_requests_made(way: str, module: str, tmp_path: Path) -> None:
+    port, served = free_port(), module
+    if way == "instrument_app":
+        served = "recorded"
+        code = f"from eventstorm_integrations.{FRAMEWORKS[module]} import instrument_app\nfrom {module} import app\n"
+        (tmp_path / "recorded.py").write_text(f"{code}instrument_app(app)\n")
+    program, *options = SERVERS[module].replace("PORT", str(port)).replace("MODULE", served).split()
+    command = [str(BIN / program), *options]
 
     with running(tmp_path, "--no-sysmon") as up:
-        with serving([sys.executable, *server, "recorded:app"], up, tmp_path, port):
+        with serving([INSTRUMENT, *command] if way == "eventstorm-instrument" else command, up, tmp_path, port):
             done = customers(port, "--requests", str(REQUESTS), "--json")
         assert done.returncode == 0, done.stderr
         seen = rows(done.stdout)
         sold = sum(each["requests"] for each in seen if each["status"] == 201)
         up.wait_for("http.hit", REQUESTS)
         up.wait_for("shop.order", sold)
-        stored, orders, losses = ask(up, HITS), ask(up, ORDERS), up.get("/api/ledger")["losses"]
+        stored, orders, records = ask(up, HITS), ask(up, ORDERS), ask(up, RECORDS)
+        losses = up.get("/api/ledger")["losses"]
 
     assert counted(stored) == counted([{**each, "route": route(module, each["path"])} for each in seen])
     assert counted(stored).total() == REQUESTS
     assert orders == [{"orders": sold}]
+    sold_out = sum(each["requests"] for each in seen if each["status"] == 409)
+    assert records == [{"records": sold_out if way == "eventstorm-instrument" else 0}]
     assert losses == []
     assert {each["method"] for each in seen} == {"GET", "HEAD", "POST", "PUT", "DELETE"}
     assert {each["status"] for each in seen} == {200, 201, 204, 308, 404, 409, 500}
