@@ -259,3 +259,21 @@ def test_nothing_warns_while_it_is_imported_and_used(everything: Recorded) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shop().test_client().get("/item/7", buffered=True)
+
+
+def test_applications_that_are_equal_are_recorded_one_by_one(recorded: Recorded) -> None:
+    class Equal(Flask):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    first, second = Equal("first"), Equal("second")
+    integration.instrument_app(first, SETTINGS, source=recorded)
+    try:
+        serve(first, environ_of(PATH_INFO="/first"))
+        serve(second, environ_of(PATH_INFO="/second"))
+    finally:
+        integration.uninstrument_app(first)
+
+    assert [hit["url"]["path"] for hit in recorded.of("http.hit")] == ["/first"]

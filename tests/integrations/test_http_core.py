@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,14 +106,26 @@ def test_a_forked_child_draws_other_numbers() -> None:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(write, f"{identify(None)} {draw()}".encode())
+        os.write(write, f"{[identify(None) for _ in range(100)]} {draw()}".encode())
         os._exit(0)
     os.waitpid(child, 0)
-    theirs = os.read(read, 1000).decode()
+    theirs = os.read(read, 10_000).decode()
     os.close(read)
     os.close(write)
 
-    assert theirs != f"{identify(None)} {draw()}"
+    assert not [trace for trace, _ in [identify(None) for _ in range(100)] if trace in theirs]
+    assert str(draw()) not in theirs
+
+
+def test_threads_never_draw_the_same_identity() -> None:
+    drawn: list[tuple[str, str]] = []
+    threads = [threading.Thread(target=lambda: drawn.extend(identify(None) for _ in range(1000))) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(20)
+
+    assert len({trace for trace, _ in drawn}) == len({span for _, span in drawn}) == 4000
 
 
 # The hook

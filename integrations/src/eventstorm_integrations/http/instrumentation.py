@@ -64,7 +64,8 @@ class Instrumentation(Generic[App]):
         self._name = name
         self._patches = tuple(patches)
         self._all: Recorder | None = None
-        self._apps: weakref.WeakKeyDictionary[Any, Recorder] = weakref.WeakKeyDictionary()
+        # By `id`, at a fraction of the cost of a WeakKeyDictionary; an entry goes when its application does.
+        self._apps: dict[int, tuple[weakref.ref[Any], Recorder]] = {}
         self._lock = threading.Lock()
 
     def instrument_app(
@@ -78,9 +79,10 @@ class Instrumentation(Generic[App]):
             SettingError: a setting is wrong.
         """
         with self._lock:
-            done = app in self._apps
+            done = id(app) in self._apps
             if not done:
-                self._apps[app] = Recorder(settings, hook, source)
+                apps, key = self._apps, id(app)
+                apps[key] = weakref.ref(app, lambda _: apps.pop(key, None)), Recorder(settings, hook, source)
                 self._apply()
         if done:
             warn_of_second(f"this {self._name} application")
@@ -88,7 +90,7 @@ class Instrumentation(Generic[App]):
     def uninstrument_app(self, app: App) -> None:
         """Record an application no more, unless all are."""
         with self._lock:
-            self._apps.pop(app, None)
+            self._apps.pop(id(app), None)
             self._remove()
 
     def instrument(
@@ -129,7 +131,8 @@ class Instrumentation(Generic[App]):
 
     def recorder(self, app: App) -> Recorder | None:
         """Return what records an application's requests; None for nothing."""
-        return self._apps.get(app, self._all) if self._apps else self._all
+        entry = self._apps.get(id(app))
+        return self._all if entry is None else entry[1]
 
     def fault(self) -> None:
         """Count and log the exception that is being handled: what a route is could not be told."""
