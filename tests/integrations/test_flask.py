@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import warnings
 import weakref
@@ -16,9 +17,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import eventstorm
 import eventstorm.testing
+from eventstorm_integrations import asgi as asgi_integration
 from eventstorm_integrations import flask as integration
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.wsgi import EventstormMiddleware
+from integrations.asgi_server import scope_of, serve_async
 from integrations.recorded import Recorded
 from integrations.wsgi_server import environ_of, serve
 
@@ -277,3 +280,35 @@ def test_applications_that_are_equal_are_recorded_one_by_one(recorded: Recorded)
         integration.uninstrument_app(first)
 
     assert [hit["url"]["path"] for hit in recorded.of("http.hit")] == ["/first"]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["all", "one"])
+def test_within_an_asgi_application_it_is_one_request_with_the_whole_route(own: bool, recorded: Recorded) -> None:
+    app, outer = shop(), Recorded()
+    if own:
+        integration.instrument_app(app, SETTINGS, source=recorded)
+    else:
+        integration.instrument(SETTINGS, source=recorded)
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        scope["eventstorm.exchange"].route_prefix = "/mounted"  # as Starlette's integration does
+        environ = environ_of(SCRIPT_NAME="/mounted", PATH_INFO="/item/7")
+        served = await asyncio.to_thread(serve, app, environ)
+        # What is asked meanwhile is another request, and what is over is no longer served.
+        await asyncio.to_thread(serve, app, environ_of(PATH_INFO="/item/8"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": served.body})
+
+    async def asked() -> None:
+        middleware = asgi_integration.EventstormMiddleware(asgi, SETTINGS, source=outer)
+        await serve_async(middleware, scope_of(path="/mounted/item/7"))
+        serve(app, environ_of(SCRIPT_NAME="/mounted", PATH_INFO="/item/7"))
+
+    try:
+        asyncio.run(asked())
+    finally:
+        integration.uninstrument_app(app)
+        integration.uninstrument()
+
+    assert routes(outer) == [(200, "/mounted/item/<int:number>")]
+    assert routes(recorded) == [(200, "/item/<int:number>")] * 2

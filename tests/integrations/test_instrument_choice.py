@@ -70,6 +70,15 @@ OWN: dict[str, tuple[str, str]] = {
         STARLETTE + "from eventstorm_integrations.fastapi import instrument\ninstrument(hook=hook)\n",
         UVICORN,
     ),
+    "one application of Flask in Starlette": (
+        FLASK + "from a2wsgi import WSGIMiddleware\n"
+        "from eventstorm_integrations.flask import instrument_app\n"
+        "from starlette.applications import Starlette\n"
+        "from starlette.routing import Mount\n"
+        "instrument_app(app, hook=hook)\n"
+        "app = Starlette(routes=[Mount('/', WSGIMiddleware(app))])\n",
+        UVICORN,
+    ),
     "all of gunicorn": (
         FLASK + "from eventstorm_integrations.gunicorn import instrument\ninstrument(hook=hook)\n",
         GUNICORN,

@@ -47,6 +47,14 @@ SERVERS: dict[str, tuple[str, str, str]] = {
     "uvicorn --workers 4": (STARLETTE, PATH, "python -m uvicorn --workers 4 --port PORT shop:app"),
     "uvicorn, any ASGI": (ASGI, "", "uvicorn --port PORT shop:app"),
     "uvicorn --interface wsgi": (FLASK, RULE, "uvicorn --interface wsgi --port PORT shop:app"),
+    "uvicorn, Flask in Starlette": (
+        FLASK + "from a2wsgi import WSGIMiddleware\n"
+        "from starlette.applications import Starlette\n"
+        "from starlette.routing import Mount\n"
+        "app = Starlette(routes=[Mount('/', WSGIMiddleware(app))])\n",
+        RULE,
+        "uvicorn --port PORT shop:app",
+    ),
     "wsgiref": (
         FLASK + "from wsgiref.simple_server import make_server\nmake_server('127.0.0.1', PORT, app).serve_forever()\n",
         RULE,

@@ -167,9 +167,7 @@ def test_what_is_no_number_is_ignored_and_counted(live: Live, value: object) -> 
     assert live.ignored == 1
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x06\0\0\0\1\0", bson.encode({"system": 5}), bson.encode({"system": {"cpu": []}})]
-)
+@pytest.mark.parametrize("data", [b"\x06\0\0\0\1\0", bson.encode({"system": 5}), bson.encode({"system": {"cpu": []}})])
 def test_documents_of_another_shape_do_no_harm(live: Live, data: bytes) -> None:
     observe(live, message("cpu.usage", [(START_S * 1000 + 2_000, data)]))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from eventstorm.context import common_fields
 from eventstorm_integrations.http import Emits, Hook, HttpSettings
+from eventstorm_integrations.http.adapter import serving
 from eventstorm_integrations.http.asgi_exchange import HttpExchange, WebSocketExchange
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.recorder import Recorder
@@ -83,8 +84,9 @@ async def record(
     except Exception:
         recorder.fault()
         return await app(scope, receive, send)
-    outer = common_fields.get()
+    outer, around = common_fields.get(), serving.get()
     common_fields.set(exchange.common)
+    serving.set(exchange)
     try:
         return await app(scope, exchange.receiving(receive), exchange.sending(send))
     except BaseException as error:
@@ -93,4 +95,5 @@ async def record(
     finally:
         # No token: one of another context could not be used, and who drives a coroutine may change that.
         common_fields.set(outer)
+        serving.set(around)
         exchange.finish()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstorm.context import common_fields
 from eventstorm_integrations.http import Emits, Hook, HttpSettings
+from eventstorm_integrations.http.adapter import adapted, serving
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.recorder import Recorder
 from eventstorm_integrations.http.wsgi_body import Body, ListBody, SizedBody, watch_file
@@ -62,6 +63,11 @@ def record(
         outer_exchange.adopt(recorder, environ)
         return app(environ, start_response)
     try:
+        if serving.get() is not None:
+            asgi_exchange = adapted(recorder, environ)
+            if asgi_exchange is not None:
+                environ[EXCHANGE_KEY] = asgi_exchange
+                return app(environ, start_response)
         exchange = environ[EXCHANGE_KEY] = WsgiExchange(recorder, environ)
     except Exception:
         recorder.fault()

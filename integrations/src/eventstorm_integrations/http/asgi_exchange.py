@@ -29,6 +29,7 @@ class _AsgiExchange(Exchange):
     """What both have in common. It must not hold the scope, which holds it."""
 
     topic: str
+    given_up = False
     status: Any = None
     response_headers: Any = None
 
@@ -52,7 +53,7 @@ class _AsgiExchange(Exchange):
     def finish(self) -> None:
         """Emit the event, when the application has returned or raised."""
         try:
-            if self.recorder.wanted(self.topic):
+            if not self.given_up and self.recorder.wanted(self.topic):
                 self._emit(_clock())
         except Exception:
             self.recorder.fault()
