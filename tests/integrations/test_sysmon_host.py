@@ -50,14 +50,18 @@ def fields_of(document: Mapping[str, Any], path: str = "") -> Iterator[tuple[str
 @pytest.fixture(scope="module")
 def second() -> dict[str, list[dict[str, Any]]]:
     """What is measured when there is something to compare with."""
-    sampler = Sampler(SysmonSettings())
+    sampler = Sampler(SysmonSettings(pids=(os.getpid(),)))
     sampled(sampler)
     time.sleep(BETWEEN_S)  # the time that is measured
     return sampled(sampler)
 
 
 def test_everything_is_measured_here(second: dict[str, list[dict[str, Any]]]) -> None:
-    assert {"cpu.usage", "memory.usage", "disk.usage", "network.usage", "process.usage"} <= second.keys() <= {*TOPICS}
+    assert (
+        {"cpu.usage", "memory.usage", "disk.usage", "network.usage", "process.usage", "service.usage"}
+        <= second.keys()
+        <= {*TOPICS}
+    )
 
 
 def test_shares_are_from_0_to_1_and_nothing_is_negative(second: dict[str, list[dict[str, Any]]]) -> None:

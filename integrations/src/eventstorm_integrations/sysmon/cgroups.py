@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cpu", "Group", "Memory", "container_id", "find_groups", "parse_counts", "read_cpu", "read_memory"]
+__all__ = [
+    "Cpu",
+    "Group",
+    "Memory",
+    "container_id",
+    "find_groups",
+    "mount_points",
+    "parse_counts",
+    "read_cpu",
+    "read_memory",
+]
 
 # Version 1 has no word for "no limit", but a number: the largest one, rounded down to a page.
 _V1_NO_LIMIT = 2**62
@@ -77,6 +87,16 @@ def find_groups(root: Path) -> dict[str, Group]:
                 found[controller] = _group(root, 1 if kind else 2, paths[kind], mount)
                 break
     return found
+
+
+def mount_points(root: Path, controller: str) -> list[Path]:
+    """Return where the hierarchy of a controller is mounted; of version 2 the name is empty.
+
+    Raises:
+        OSError: the system has no cgroups.
+    """
+    mounts = _mounts((root / "proc/self/mountinfo").read_text("utf-8", "surrogateescape"))
+    return [root / mount.point.lstrip("/") for mount in mounts if controller in mount.controllers]
 
 
 def container_id(root: Path) -> str | None:

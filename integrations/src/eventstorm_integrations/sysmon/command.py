@@ -29,12 +29,13 @@ measured. `eventstorm up` does this by itself; this command is for the other hos
 EPILOG = f"""\
 examples:
   eventstorm sysmon --endpoint tcp://central.example:5550
+  eventstorm sysmon --service nginx.service --service /run/shop.pid --service redis-server
   eventstorm sysmon --print --once
 
 topics: {", ".join(TOPICS)}
 
---interval, --processes and --topic are also lines of the table [sysmon] of eventstorm.toml,
-and variables: EVENTSTORM_SYSMON_INTERVAL_S and so on. Exit codes: 0 stopped by SIGTERM or
+All but --print, --once and --config are also lines of the tables [sysmon] and [sdk] of
+eventstorm.toml, and variables: EVENTSTORM_SYSMON_INTERVAL_S and so on. Exit codes: 0 stopped by SIGTERM or
 SIGINT, or done with --once; 2 wrong usage; 3 could not start."""
 
 
@@ -45,6 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", help="the router's ingress (default: tcp://127.0.0.1:5550)")
     parser.add_argument("--interval", metavar="SECONDS", help=f"{said['interval_s']} (default: 1)")
     parser.add_argument("--processes", metavar="COUNT", help=f"{said['processes']} (default: 10)")
+    parser.add_argument(
+        "--pid", metavar="PID", action="append", help="a process to report with its children; repeatable"
+    )
+    parser.add_argument(
+        "--service",
+        metavar="NAME",
+        action="append",
+        help="a service to report: a systemd unit such as nginx.service, the path of a pid file, or a program's name; "
+        "repeatable",
+    )
     parser.add_argument(
         "--topic", metavar="TOPIC", action="append", help=f"{said['topics']}; repeatable (default: all)"
     )
@@ -59,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         "interval_s": arguments.interval,
         "processes": arguments.processes,
         "topics": tuple(arguments.topic) if arguments.topic else None,
+        "pids": tuple(arguments.pid) if arguments.pid else None,
+        "services": tuple(arguments.service) if arguments.service else None,
     }
     settings = load(SysmonSettings, "sysmon", keywords, arguments.config)
     sdk = load(SdkSettings, "sdk", {"endpoint": arguments.endpoint}, arguments.config)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from eventstorm_integrations.sysmon.chosen import choices
 from eventstorm_integrations.sysmon.containers import ContainerCollector
 from eventstorm_integrations.sysmon.cpu import CpuCollector
 from eventstorm_integrations.sysmon.disks import DiskCollector
@@ -14,6 +15,8 @@ from eventstorm_integrations.sysmon.memory import MemoryCollector
 from eventstorm_integrations.sysmon.network import NetworkCollector
 from eventstorm_integrations.sysmon.processes import ProcessCollector
 from eventstorm_integrations.sysmon.scan import Scanner
+from eventstorm_integrations.sysmon.sensors import SensorCollector
+from eventstorm_integrations.sysmon.services import ServiceCollector
 from eventstorm_integrations.sysmon.settings import SysmonSettings
 
 __all__ = ["Collector", "Sampler", "until_next_s"]
@@ -36,6 +39,9 @@ class Sampler:
 
     def __init__(self, settings: SysmonSettings) -> None:
         scanner = Scanner()
+        # Now, not when somebody listens: the processes that are meant are those that have the numbers now.
+        chosen = choices(settings.pids, settings.services)
+        missing: set[str] = set()
         made: dict[str, Callable[[], Collector]] = {
             "cpu.usage": CpuCollector,
             "memory.usage": MemoryCollector,
@@ -44,8 +50,11 @@ class Sampler:
             "network.usage": NetworkCollector,
             "container.usage": ContainerCollector,
             "process.usage": lambda: ProcessCollector(scanner, settings.processes),
+            "service.usage": lambda: ServiceCollector(chosen, scanner, missing),
+            "sensor.usage": SensorCollector,
         }
-        self._make = {topic: made[topic] for topic in settings.topics if topic != "process.usage" or settings.processes}
+        asked = {"process.usage": bool(settings.processes), "service.usage": bool(chosen)}
+        self._make = {topic: made[topic] for topic in settings.topics if asked.get(topic, True)}
         self._collectors: dict[str, Collector] = {}
         self._noted: set[str] = set()
 

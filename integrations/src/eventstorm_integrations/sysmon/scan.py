@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import psutil
 
-__all__ = ["Look", "Process", "Scanner", "parse_stat"]
+__all__ = ["Look", "Process", "Scanner", "age_s", "parse_stat", "read_process"]
 
 # Of one core. So a look at many processes is taken less often than every interval: with 70 of them it takes 1 ms.
 _MAY_COST = 0.002
@@ -36,6 +36,8 @@ class Process(NamedTuple):
     virtual_bytes: int = 0
     threads: int = 1
     parent: int = 0
+    is_zombie: bool = False
+    """It has ended, and its parent has not asked for its exit code yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Scanner:
         self, read: Callable[[], Iterable[Process]] | None = None, clock: Callable[[], float] = time.thread_time
     ) -> None:
         """Prepare; `clock` tells the CPU time of the thread."""
-        self._read = read or (_LinuxFiles().read if sys.platform == "linux" else _read_elsewhere)
+        self._read = read or (_LinuxFiles().read if sys.platform == "linux" else _read_all_elsewhere)
         self._clock = clock
         self._last: Look | None = None
         self._taken = 0
@@ -99,7 +101,31 @@ def parse_stat(stat: bytes, tick_s: float, page_bytes: int) -> Process:
         virtual_bytes=int(fields[20]),
         threads=int(fields[17]),
         parent=int(fields[1]),
+        is_zombie=fields[0] in (b"Z", b"X"),
     )
+
+
+def read_process(pid: int) -> Process | None:
+    """Return the process that has a number now; None if there is none, or if it is hidden from this user."""
+    try:
+        if sys.platform != "linux":
+            return _read_elsewhere(psutil.Process(pid))
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.read(file, 4096)
+        finally:
+            os.close(file)
+        return parse_stat(stat, 1 / os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE"))
+    except (psutil.Error, OSError, ValueError, IndexError):
+        return None
+
+
+def age_s(process: Process) -> float:
+    """Return how long ago a process started."""
+    if sys.platform == "linux":
+        # proc_pid_stat(5) counts from the boot; this clock does too, and goes on while the machine sleeps.
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK")
+    return time.time() - process.started
 
 
 class _LinuxFiles:
@@ -168,20 +194,25 @@ def _most_open() -> int:
     return _MOST_OPEN if allowed == resource.RLIM_INFINITY else min(_MOST_OPEN, allowed // _SHARE_OF_OPEN)
 
 
-def _read_elsewhere() -> Iterable[Process]:
+def _read_all_elsewhere() -> Iterable[Process]:
     for process in psutil.process_iter():
         try:
-            with process.oneshot():
-                times, memory = process.cpu_times(), process.memory_info()
-                yield Process(
-                    process.pid,
-                    process.create_time(),
-                    process.name(),
-                    times.user + times.system,
-                    memory.rss,
-                    memory.vms,
-                    process.num_threads(),
-                    process.ppid(),
-                )
+            yield _read_elsewhere(process)
         except (psutil.Error, OSError):  # it ended just now, or is hidden from this user
             continue
+
+
+def _read_elsewhere(process: psutil.Process) -> Process:
+    with process.oneshot():
+        times, memory = process.cpu_times(), process.memory_info()
+        return Process(
+            process.pid,
+            process.create_time(),
+            process.name(),
+            times.user + times.system,
+            memory.rss,
+            memory.vms,
+            process.num_threads(),
+            process.ppid() or 0,
+            process.status() == psutil.STATUS_ZOMBIE,
+        )

@@ -156,7 +156,7 @@ def _listed(cls: type[Any], name: str, value: Any) -> Any:
     if name not in hints:
         raise SettingError(f"unknown setting {name!r}{nearest(name, list(hints))}")
     if isinstance(value, str) and hints[name] is not str:
-        if hints[name] not in (bool, int, float):
+        if hints[name] == tuple[str, ...]:
             return (value,) if value else ()
         raise SettingError(f"{name}: {value!r} is a text; write {KIND_NAMES[hints[name]]} without quotes")
     return value

@@ -192,6 +192,10 @@ def _convert(value: Any, kind: Any, place: str) -> Any:
                 return number
         if kind is str and isinstance(value, str):
             return value
+        if kind == tuple[int, ...]:
+            numbers = value.split() if isinstance(value, str) else value
+            if isinstance(numbers, (list, tuple)):
+                return tuple(_convert(each, int, place) for each in numbers)
         if kind == tuple[str, ...]:
             texts = value.split() if isinstance(value, str) else value
             if isinstance(texts, (list, tuple)) and all(isinstance(each, str) for each in texts):
@@ -206,5 +210,6 @@ KIND_NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "a text",
+    tuple[int, ...]: "a list of whole numbers",
     tuple[str, ...]: "a list of texts",
 }
