@@ -126,7 +126,9 @@ def test_a_library_is_imported_only_in_its_own_room(library: str) -> None:
     assert not {module for module in users if not module.startswith(ROOMS[library])}
 
 
-@pytest.mark.parametrize("name", ["django", "fastapi", "flask", "litestar", "starlette", "werkzeug"])
+@pytest.mark.parametrize(
+    "name", ["django", "fastapi", "flask", "gunicorn", "litestar", "starlette", "uvicorn", "werkzeug"]
+)
 def test_the_oldest_framework_that_is_tested_is_the_oldest_that_is_taken(name: str) -> None:
     (asked,) = PROJECTS["eventstorm-integrations"]["optional-dependencies"][name]
     oldest = (ROOT / "tests/integrations/oldest.txt").read_text("utf-8").splitlines()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,19 @@ SERVERS: dict[str, tuple[str, str, str]] = {
 }
 
 
+# What older versions than these do not know.
+SINCE = {
+    "python -m flask run --debug": ("flask", 2, 2, 3),
+    "gunicorn -k asgi": ("gunicorn", 24, 0),
+    "gunicorn -k asgi, any ASGI": ("gunicorn", 24, 0),
+}
+
+
+def is_since(name: str, *least: int) -> bool:
+    """Tell whether a framework is of that version or a later one."""
+    return tuple(map(int, re.findall(r"\d+", version(name)))) >= least
+
+
 @pytest.fixture
 def peer() -> Iterator[Peer]:
     """Who listens to requests and records."""
@@ -79,7 +94,11 @@ def peer() -> Iterator[Peer]:
 
 @pytest.mark.parametrize("way", SERVERS)
 def test_each_request_is_one_hit_with_its_route_and_its_records(way: str, peer: Peer, tmp_path: Path) -> None:
+    if way in SINCE and not is_since(*SINCE[way]):
+        pytest.skip(f"{SINCE[way][0]} {version(SINCE[way][0])} has no such way")
     code, route, command = SERVERS[way]
+    if not is_since("gunicorn", 25, 1):
+        command = command.replace("--no-control-socket", "")
     port = free_port()
     (tmp_path / "shop.py").write_text(code.replace("PORT", str(port)))
 
