@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import anyio.to_thread
@@ -439,6 +440,22 @@ def test_a_coroutine_that_is_driven_in_several_contexts_ends_well(recorded: Reco
 class _Pause:
     def __await__(self) -> Iterator[None]:
         yield
+
+
+def test_a_scope_that_is_served_again_is_another_request(recorded: Recorded) -> None:
+    scope = scope_of()
+
+    served_by(recorded, hello, scope)
+    served_by(recorded, hello, scope)
+
+    assert len({hit["trace_id"] for hit in recorded.of("http.hit")}) == 2
+
+
+@pytest.mark.parametrize(("status", "code"), [(HTTPStatus.NOT_FOUND, 404), (10**30, None), (-1, None), ("200", None)])
+def test_a_status_is_a_number_that_a_status_can_be(status: Any, code: int | None, recorded: Recorded) -> None:
+    served_by(recorded, sending({**START, "status": status}, body(b"x")))
+
+    assert recorded.hit()["http"]["response"].get("status_code") == code
 
 
 def test_nothing_is_built_that_nobody_listens_to_and_the_trace_is_there() -> None:

@@ -192,6 +192,14 @@ def test_an_exception_of_the_hook_is_counted_and_logged_and_reaches_nobody(
     assert len([each for each in caplog.records if "hook" in each.message]) == 1, "at a bounded rate"
 
 
+def test_a_hook_that_nobody_would_wait_for_is_refused() -> None:
+    async def hook(hit: dict[str, Any], scope: Mapping[str, Any]) -> None: ...
+
+    for middleware in (WsgiMiddleware, AsgiMiddleware):
+        with pytest.raises(SettingError, match="is a coroutine function; write it with def"):
+            middleware(answering([]), HttpSettings(), hook=hook)  # type: ignore[arg-type]
+
+
 # Headers and secrets
 
 
@@ -340,6 +348,11 @@ PROXIES = ("10.0.0.0/8", "2001:db8:1::/48", "127.0.0.1")
         ("2001:db8:1::5", "2001:db8:2::1", "2001:db8:2::1"),
         ("::ffff:10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "," * 5000, "10.0.0.1"),
+        ("10.0.0.1", "6.6.6.6, 198.51.100.1, , \t,10.2.3.4,", "198.51.100.1"),
+        ("10.0.0.1", "fe80::1%<script>", "fe80::1"),
+        ("2001:db8:1::5%eth0", "[2001:db8:2::1%25eth0]:4711", "2001:db8:2::1"),
+        ("10.0.0.1", "[2001:db8:2::1", "2001:db8:2::1"),
+        ("10.0.0.1", "198.51.100.1\r\nX-Evil: 1", "10.0.0.1"),
         ("10.0.0.1", "6.6.6.6," * 5000 + "198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "10.0.0.1," * 5000, "10.0.0.1"),
         ("nonsense", "198.51.100.1", "nonsense"),
@@ -359,6 +372,9 @@ def test_the_word_of_trusted_proxies_is_taken_and_of_nobody_else(peer: str, head
         ("for=_hidden", "10.0.0.1"),
         ("for=unknown, for=10.0.0.2", "10.0.0.2"),
         ('by="for=6.6.6.6"', "10.0.0.1"),
+        ('for="6.6.6.6, for=198.51.100.1', "198.51.100.1"),  # a quote left open hides nothing
+        ('for="6.6.6.6;by=, for=198.51.100.1;by="10.0.0.2"', "198.51.100.1"),
+        ("for=6.6.6.6, , for=198.51.100.1,", "198.51.100.1"),
         ("198.51.100.1", "10.0.0.1"),
         ("for=" * 5000, "10.0.0.1"),
     ],

@@ -426,6 +426,15 @@ def test_a_middleware_inside_of_another_records_nothing_more(recorded: Recorded)
     assert not inner.events
 
 
+def test_an_environ_that_is_served_again_is_another_request(recorded: Recorded) -> None:
+    environ = environ_of()
+
+    served_by(recorded, hello, environ=environ)
+    served_by(recorded, hello, environ=environ)
+
+    assert len({hit["trace_id"] for hit in recorded.of("http.hit")}) == 2
+
+
 def test_nothing_is_built_that_nobody_listens_to_and_the_trace_is_there() -> None:
     deaf, seen = Recorded(wanted=False), []
 

@@ -74,9 +74,10 @@ async def record(
     """Let `app` serve a scope, and record it unless another middleware further out already does."""
     kind = _KINDS.get(scope.get("type", ""))
     outer_exchange = scope.get(EXCHANGE_KEY)
-    if kind is None or outer_exchange is not None:
-        if outer_exchange is not None:
-            outer_exchange.adopt(recorder, scope)
+    if kind is None:
+        return await app(scope, receive, send)
+    if outer_exchange is not None and not outer_exchange.done:
+        outer_exchange.adopt(recorder, scope)
         return await app(scope, receive, send)
     try:
         exchange = kind(recorder, scope)

@@ -59,7 +59,7 @@ def record(
 ) -> Iterable[bytes]:
     """Let `app` serve a request, and record it unless another middleware further out already does."""
     outer_exchange = environ.get(EXCHANGE_KEY)
-    if outer_exchange is not None:
+    if outer_exchange is not None and not outer_exchange.done:
         outer_exchange.adopt(recorder, environ)
         return app(environ, start_response)
     try:

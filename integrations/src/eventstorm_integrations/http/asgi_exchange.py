@@ -52,6 +52,7 @@ class _AsgiExchange(Exchange):
 
     def finish(self) -> None:
         """Emit the event, when the application has returned or raised."""
+        self.done = True
         try:
             if not self.given_up and self.recorder.wanted(self.topic):
                 self._emit(_clock())
@@ -68,8 +69,8 @@ class _AsgiExchange(Exchange):
     ) -> dict[str, Any] | None:
         """Return the event with what the scope says; None if it is not to be recorded."""
         recorder, scope, headers = self.recorder, self.scope, self.headers
-        if isinstance(self.status, int):
-            response["status_code"] = self.status
+        if isinstance(self.status, int) and 0 <= self.status < 1000:
+            response["status_code"] = int(self.status)  # which an enumeration may be
         if recorder.response_headers and self.response_headers is not None:
             found = _allowed(recorder, self.response_headers, recorder.response_headers)
             if found:

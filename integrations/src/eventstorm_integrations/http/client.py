@@ -44,8 +44,11 @@ class TrustedProxies:
         if not header or not (self._is_trusted(peer) if peer else self._unix):
             return peer
         client = peer
+        # At all commas, those in quotes too: a quote that a client leaves open must not hide what proxies add to it.
         hops = header[-_MAX_HEADER:].split(",")[-_MAX_HOPS:]
         for hop in reversed(hops):
+            if not hop.strip():  # nobody writes these on purpose; they stand for nothing (RFC 9110, section 5.6.1)
+                continue
             address = _parse(_node(hop) if self._forwarded else hop.strip())
             if address is None:  # unknown, hidden or nonsense: nobody before it can be believed
                 break
@@ -67,7 +70,7 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        address = ip_address(text)
+        address = ip_address(text.partition("%")[0])  # behind it, the zone of IPv6 may be any text
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None

@@ -30,6 +30,7 @@ class Exchange:
         first_s: when the first byte of the response's body was handed to the server; None before.
         sent_bytes: of the response's body.
         error_type: what went wrong, as OpenTelemetry's ``error.type``; None for nothing.
+        done: whether it is over. Then what holds it is served anew, as some programs do with an environ, for tests say.
     """
 
     # The class has what most of them begin with, so that making one writes only what differs.
@@ -38,6 +39,7 @@ class Exchange:
     first_s: float | None = None
     sent_bytes = 0
     error_type: str | None = None
+    done = False
 
     def __init__(self, recorder: Recorder, traceparent: str | None) -> None:
         self.recorder = recorder
@@ -65,4 +67,4 @@ class Exchange:
 def is_recorded(request: Mapping[str, Any]) -> bool:
     """Tell whether a middleware further out records a request for good: none further in will be asked."""
     exchange = request.get(EXCHANGE_KEY)
-    return exchange is not None and not exchange.recorder.by_default
+    return exchange is not None and not exchange.done and not exchange.recorder.by_default

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import eventstorm
+from eventstorm.errors import SettingError
 from eventstorm.settings import load
 from eventstorm_integrations._guard import guard
 from eventstorm_integrations.http.client import TrustedProxies
@@ -63,8 +65,10 @@ class Recorder:
         One that is there `by_default` gives way to one that the program itself has put inside of it.
 
         Raises:
-            SettingError: one of those is wrong.
+            SettingError: one of those is wrong, or the hook is a coroutine function.
         """
+        if inspect.iscoroutinefunction(hook):
+            raise SettingError(f"hook: {hook!r} is a coroutine function; write it with def: nobody would wait for it")
         given = load(HttpSettings, "http", {}) if settings is None else settings
         to: Emits = eventstorm if source is None else source
         self.emit, self.emit_at, self.wanted = to.emit, to.emit_at, to.wanted

@@ -29,7 +29,6 @@ class WsgiExchange(Exchange):
     status: Any = None
     headers: Any = None
     complete = False
-    done = False
     made_files: list[int] | None = None
 
     def __init__(self, recorder: Recorder, environ: WSGIEnvironment) -> None:
@@ -125,7 +124,7 @@ class WsgiExchange(Exchange):
         get = environ.get
         method = get("REQUEST_METHOD", "GET")
         response: dict[str, Any] = {"body": {"size": 0 if method == "HEAD" else self.sent_bytes}}
-        status = _status_code(str(self.status))
+        status = _status_code(str(self.status)[:3])
         if status is not None:
             response["status_code"] = status
         if recorder.response_headers:
@@ -176,6 +175,5 @@ def _variable(header: str) -> str:
 
 # Applications have few; one that makes up others pushes these out, and that is all.
 @lru_cache(maxsize=256)
-def _status_code(status: str) -> int | None:
-    code = status[:3]
-    return int(code) if code.isdigit() and code.isascii() else None
+def _status_code(digits: str) -> int | None:
+    return int(digits) if digits.isdigit() and digits.isascii() else None
