@@ -1,9 +1,9 @@
 """Every command and example in the documents works, run as a reader would run it.
 
 ``sh`` and ``python`` blocks are run for real, each page in a folder of its own, beside an `eventstorm up` on ports that
-are free: the default ones in the text are replaced by these, so that nobody's own Eventstorm is in the way. A ``toml``
-or ``python`` block whose first line is a comment with a file's name is written to that file. Blocks of other languages
-are not run.
+are free: the default ones in the text are replaced by these, so that nobody's own Eventstorm is in the way. A ``toml``,
+``ini`` or ``python`` block whose first line is a comment with a file's name is written to that file. Blocks of other
+languages are not run.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Path, Path]:
         (found[page] / ".venv").symlink_to(sys.prefix)
         (found[page] / "examples").symlink_to(ROOT / "examples")
         for block in blocks(page):
-            if block.language in ("toml", "python") and (name := re.match(r"# ([\w.-]+)\n", block.text)):
+            if block.language in ("toml", "ini", "python") and (name := re.match(r"# ([\w.-]+)\n", block.text)):
                 (found[page] / name[1]).write_text(block.text, "utf-8")
     return found
 
