@@ -138,7 +138,7 @@ class Runner:
         pip = [str(self._programs / "python"), "-m", "pip", "-q"]
         self._call([*pip, "install", "pip>=25.1"])  # the first that knows dependency groups
         wanted = f"{self.suite.name}=={self.version}"
-        self._call([*pip, "download", "--no-deps", "--no-binary", ":all:", "-d", str(self.folder), wanted])
+        self._call([*pip, "download", "--no-deps", "--no-binary", self.suite.name, "-d", str(self.folder), wanted])
         (archive,) = self.folder.glob(f"*-{self.version}.tar.gz")
         # Not the library itself: what is tested is what is installed.
         parts = tuple(f"{self._place.name}/{part}" for part in ("tests/", "pyproject.toml", "uv.lock"))
