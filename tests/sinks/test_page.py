@@ -107,6 +107,22 @@ def test_metrics_move(sink: Sink, source: Publisher, browser: Browser) -> None:
         assert page.locator("#panel-cpu canvas").evaluate("canvas => canvas.toDataURL()") != before
 
 
+def test_what_most_hosts_do_not_have_is_drawn_where_it_is(sink: Sink, source: Publisher, browser: Browser) -> None:
+    panels = {"container": "50 %", "service-cpu": "1.50", "service-memory": "3 MB", "temperature": "45.00"}
+    with looking_at(browser, url_of(sink)) as page:
+        expect(page.locator("#panel-cpu")).to_be_visible()
+        for panel in panels:
+            expect(page.locator(f"#panel-{panel}")).to_be_hidden()
+        service = {"cpu": {"utilization": 1.5}, "memory": {"usage": 3_000_000}}
+        source.send("container.usage", {"container": {"cpu": {"utilization": 0.5}}})
+        source.send("service.usage", {"service": {"name": "shop.service"}, "process": service})
+        source.send("sensor.usage", {"hw": {"name": "coretemp Core 0", "temperature": 45.0}})
+        for panel, shown in panels.items():
+            expect(page.locator(f"#panel-{panel} .legend")).to_contain_text(shown)
+            expect(page.locator(f"#panel-{panel} canvas")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]  # type: ignore[index]
+
+
 def test_an_emitted_event_shows_up_and_opens(sink: Sink, source: Publisher, browser: Browser) -> None:
     with looking_at(browser, url_of(sink)) as page:
         source.send("shop.order", {"total": 42.5, "exact": 2**60 + 1, "none": {}, "long": "y" * 6000})

@@ -14,7 +14,10 @@ from eventstorm_sinks.live_values import json_text
 __all__ = ["SYSTEM_TOPICS", "EventView", "Filter", "Tail", "view"]
 
 # What a host and Eventstorm itself say every second; whoever looks for the own events is spared of it.
-SYSTEM_TOPICS = ("cpu.", "memory.", "disk.", "network.", "process.", "eventstorm.")
+SYSTEM_TOPICS = (
+    *("cpu.", "memory.", "disk.", "network.", "process.", "eventstorm."),
+    *("container.usage", "service.usage", "sensor.usage"),  # whole, since applications may have such topics too
+)
 
 MAX_TOPICS = 200
 MAX_MESSAGES = 16  # for each topic

@@ -29,6 +29,8 @@ class Panel:
     """A dotted path whose values split the events, ``topic`` or ``source.host``."""
     aggregate: Literal["avg", "count"] = "avg"
     unit: Literal["ratio", "bytes", "bytes/s", "events/s", ""] = ""
+    optional: bool = False
+    """Whether it is left out while there is nothing to draw: most hosts have none of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,40 @@ PANELS: tuple[Panel, ...] = (
         lines=(Line("in", "system.network.io.receive"), Line("out", "system.network.io.transmit")),
         by="system.network.interface.name",
         unit="bytes/s",
+    ),
+    Panel(
+        id="container",
+        title="Container, of its limits",
+        topic="container.usage",
+        lines=(Line("CPU", "container.cpu.utilization"), Line("memory", "container.memory.utilization")),
+        by="source.host",
+        unit="ratio",
+        optional=True,
+    ),
+    Panel(
+        id="service-cpu",
+        title="Services, CPU cores",
+        topic="service.usage",
+        lines=(Line("", "process.cpu.utilization"),),
+        by="service.name",
+        optional=True,
+    ),
+    Panel(
+        id="service-memory",
+        title="Services, memory",
+        topic="service.usage",
+        lines=(Line("", "process.memory.usage"),),
+        by="service.name",
+        unit="bytes",
+        optional=True,
+    ),
+    Panel(
+        id="temperature",
+        title="Temperatures, °C",
+        topic="sensor.usage",
+        lines=(Line("", "hw.temperature"),),
+        by="hw.name",
+        optional=True,
     ),
     Panel(
         id="events",

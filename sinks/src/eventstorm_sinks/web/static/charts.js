@@ -23,6 +23,7 @@ export class Chart {
     const header = make("header", "", null, make("h2", "", panel.title), this.now);
     this.element = make("article", panel.id === "events" ? "card chart wide" : "card chart", null, header, this.plotBox, this.legend, this.extra);
     this.element.id = `panel-${panel.id}`;
+    this.element.hidden = panel.optional;
     this.empty = hint(...(HINTS[panel.id] ?? HINTS.default));
     this.plotBox.append(this.empty);
     this.names = [];
@@ -48,6 +49,7 @@ export class Chart {
     this.lines = lines;
     this.bounds = [Math.floor(nowS) - range.span_s, Math.floor(nowS)];
     this.empty.hidden = lines.length > 0;
+    this.element.hidden = this.panel.optional && !lines.length;
     this.plotBox.classList.toggle("bare", !lines.length);
     const names = lines.map((line) => line.name);
     if (!this.plot || names.join("\0") !== this.names.join("\0")) {
