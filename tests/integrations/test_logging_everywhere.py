@@ -83,6 +83,19 @@ logging.warning("below its level")
     assert sorted(found) == ["below its level", "inner", "inner", "outer"]
 
 
+def test_a_record_is_one_event_though_another_came_in_between(peer: Peer, tmp_path: Path) -> None:
+    code = """
+logging.getLogger("inner").propagate = False
+logging.getLogger("inner").addHandler(logging.NullHandler())
+logging.getLogger().addHandler(EventstormHandler())
+class Logs(logging.Handler):
+    def emit(self, record): logging.getLogger("inner").error("inner")
+logging.getLogger().addHandler(Logs())
+logging.error("outer")
+"""
+    assert sorted(bodies(peer, tmp_path, code)[0]) == ["inner", "outer"]
+
+
 def test_uninstrument_undoes_it_and_instrument_does_it_again(peer: Peer, tmp_path: Path) -> None:
     code = """
 uninstrument()

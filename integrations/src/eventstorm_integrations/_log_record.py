@@ -53,7 +53,10 @@ def encode_record(record: logging.LogRecord, common: Mapping[str, Any] | None) -
     head = head_of(record)
     if head is None:
         return None
-    body = utf_8_of(record.getMessage(), _MOST_BODY)
+    text = record.getMessage()
+    # Nearly all are plain, and need no call.
+    is_plain = type(text) is str and len(text) < MOST_TEXT and text.isascii()
+    body = text.encode() if is_plain else utf_8_of(text, _MOST_BODY)
     more = b""
     if record.exc_info or record.exc_text or len(record.__dict__) > _PLAIN_LENGTH:
         more = fields_of(_more(record))

@@ -95,23 +95,27 @@ class EventstormHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Emit the record; never raise."""
         try:
-            wanted = self._wanted
-            if wanted is None or not wanted(TOPIC):
-                return
-            thread = _here.thread or _this_thread()
-            if thread.nested >= _MOST_NESTED:
-                return
-            thread.nested += 1
-            try:
-                event = self._encode(record, self._common())
-                if event is not None:
-                    self._emit(TOPIC, event)
-            finally:
-                thread.nested -= 1
+            if self._wanted is not None and self._wanted(TOPIC):
+                self._record(record)
         except Exception:
-            # At the end of the stack, which a program may well reach, there is no room to tell it.
-            with contextlib.suppress(RecursionError):
-                self.handleError(record)
+            self._failed(record)
+
+    def _record(self, record: logging.LogRecord) -> None:
+        thread = _here.thread or _this_thread()
+        if thread.nested >= _MOST_NESTED:
+            return
+        thread.nested += 1
+        try:
+            event = self._encode(record, self._common())
+            if event is not None:
+                self._emit(TOPIC, event)
+        finally:
+            thread.nested -= 1
+
+    def _failed(self, record: logging.LogRecord) -> None:
+        # At the end of the stack, which a program may well reach, there is no room to tell it.
+        with contextlib.suppress(RecursionError):
+            self.handleError(record)
 
 
 class _LateHandler(EventstormHandler):
@@ -127,6 +131,13 @@ class _LateHandler(EventstormHandler):
             with contextlib.suppress(ImportError, AttributeError):
                 super()._open(None)
         return self._wanted is not None and self._wanted(TOPIC)
+
+    def emit_wanted(self, record: logging.LogRecord) -> None:
+        """Do what `emit` does, when `wants_any` has just said yes."""
+        try:
+            self._record(record)
+        except Exception:
+            self._failed(record)
 
 
 class _Patch:
@@ -188,7 +199,7 @@ def _instrument(*, by_default: bool) -> None:
         finally:
             had, thread.seen = thread.seen is record, before
             if not had:
-                handler.handle(record)
+                handler.emit_wanted(record)
 
     patch = _patch = _Patch(original, callHandlers)
     patch.by_default = by_default

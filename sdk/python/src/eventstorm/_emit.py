@@ -165,7 +165,7 @@ class Emitter:
         self._unattended = min(self.room, wake_at)
 
     def wanted(self, topic: str) -> bool:
-        """Tell whether an event of `topic` would be accepted now."""
+        """Tell whether somebody listens to `topic`, or may: before a router has answered, events are held."""
         try:
             return self.topics[topic].heard
         except Exception:  # as in emit

@@ -55,6 +55,7 @@ class Source:
         self.emit = self._emitter.emit
         self.emit_at = self._emitter.emit_at
         self.emit_encoded = self._emitter.emit_encoded
+        self.wanted = self._emitter.wanted
         self._fresh()
         _sources.add(self)
 
@@ -83,10 +84,6 @@ class Source:
     def example(self, reason: str) -> str:
         """Return what was wrong with the event that was last refused for `reason`, or an empty string."""
         return self._emitter.examples.get(reason, "")
-
-    def wanted(self, topic: str) -> bool:
-        """Tell whether somebody listens to `topic`, or may: before a router has answered, events are held."""
-        return self._emitter.wanted(topic)
 
     def configure(self, settings: SdkSettings) -> None:
         """Use other settings, as a new incarnation; what is in the buffer is sent before, within the old time-out."""
