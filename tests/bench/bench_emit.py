@@ -52,7 +52,9 @@ def run(quick: bool) -> list[Result]:
     mean = {name: median(samples) for name, samples in means.items()}
     p99 = quantiles(chain(*calls["keywords"]), n=100)[98]
     return [
-        _against("`emit(topic, name=value, …)`, 7 fields, heard / `bson.encode`", single["keywords"], single["bson"], 1.6),
+        _against(
+            "`emit(topic, name=value, …)`, 7 fields, heard / `bson.encode`", single["keywords"], single["bson"], 1.6
+        ),
         _against("`emit(topic, mapping)`, 7 fields, heard / `bson.encode`", single["mapping"], single["bson"], 1.6),
         _against("`emit()` unheard / `bson.encode`", single["unheard"], single["bson"], 0.35),
         _against("`emit()` p99 / its median, the sender busy", p99, single["keywords"], 5),
