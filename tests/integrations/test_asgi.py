@@ -136,6 +136,17 @@ def test_an_exception_in_the_background_is_one_of_the_background(recorded: Recor
     assert "error" not in recorded.hit()
 
 
+def test_an_exception_that_a_framework_has_answered_with_a_500_is_the_responses(recorded: Recorded) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send(body(b"sorry"))
+        raise LookupError("no view")
+
+    assert isinstance(served_by(recorded, app).error, LookupError)
+    assert recorded.hit()["error"] == {"type": "LookupError"}
+    assert "background" not in recorded.hit()
+
+
 def test_an_exception_before_the_response_is_a_500(recorded: Recorded) -> None:
     error = LookupError("no view")
 

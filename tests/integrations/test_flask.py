@@ -227,6 +227,19 @@ def test_an_exception_is_a_500_of_flask(everything: Recorded) -> None:
     assert routes(everything) == [(500, "/broken")]
 
 
+def test_an_exception_that_flask_answers_with_a_500_is_told(everything: Recorded) -> None:
+    assert shop().test_client().get("/broken", buffered=True).status_code == 500
+    assert everything.hit()["error"] == {"type": "LookupError"}
+
+
+def test_an_exception_that_the_application_answers_itself_is_no_error(everything: Recorded) -> None:
+    app = shop()
+    app.register_error_handler(LookupError, lambda error: ("none such", 404))
+
+    assert app.test_client().get("/broken", buffered=True).status_code == 404
+    assert "error" not in everything.hit()
+
+
 def test_an_exception_that_flask_lets_through_passes(everything: Recorded) -> None:
     app = shop()
     app.testing = True

@@ -294,6 +294,7 @@ def test_a_server_that_records_already_gets_the_route(everything: Recorded) -> N
 def test_an_exception_passes_through_and_is_a_500(everything: Recorded) -> None:
     assert isinstance(get(shop(), "/broken").error, LookupError)
     assert routes(everything) == [(500, "/broken")]
+    assert everything.hit()["error"] == {"type": "LookupError"}
 
 
 def test_threads_streams_and_background_tasks_carry_the_trace(everything: Recorded) -> None:

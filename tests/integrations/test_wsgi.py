@@ -218,6 +218,13 @@ def test_an_exception_in_close_passes_through_and_is_told(recorded: Recorded) ->
     assert recorded.hit()["http"]["response"]["status_code"] == 200
 
 
+def test_an_exception_in_close_leaves_the_status_of_an_empty_body(recorded: Recorded) -> None:
+    served_by(recorded, answering(Closable([], error=ValueError("in close"))))
+
+    assert recorded.hit()["error"] == {"type": "ValueError"}
+    assert recorded.hit()["http"]["response"]["status_code"] == 200, "servers send the header at the end of the body"
+
+
 def test_a_length_is_there_where_it_was(recorded: Recorded) -> None:
     assert served_by(recorded, answering([b"only"])).length == 1
     assert served_by(recorded, answering(iter([b"only"]))).length is TypeError

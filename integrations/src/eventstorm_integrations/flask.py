@@ -9,6 +9,7 @@ from typing import Any
 from eventstorm_integrations._framework import needs
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY, is_recorded
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
+from eventstorm_integrations.http.text import type_name
 from eventstorm_integrations.wsgi import record
 
 with needs("flask", "2.2"):
@@ -45,6 +46,21 @@ def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
     return preprocess_request
 
 
+def _answered(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Flask.handle_exception``, which answers with a 500 what no error handler of the application took."""
+
+    def handle_exception(self: Flask, e: Exception) -> Any:
+        try:
+            exchange = request.environ.get(EXCHANGE_KEY)
+            if exchange is not None and exchange.error_type is None:
+                exchange.error_type = type_name(e)
+        except Exception:
+            _instrumentation.fault()
+        return original(self, e)
+
+    return handle_exception
+
+
 def _note_route(request: Request) -> None:
     environ = request.environ
     exchange, rule = environ.get(EXCHANGE_KEY), request.url_rule
@@ -66,6 +82,7 @@ _instrumentation: Instrumentation[Flask] = Instrumentation(
         Patch(lambda: Flask, "__call__", _recorded),
         Patch(lambda: Flask, "wsgi_app", _recorded),
         Patch(lambda: Flask, "preprocess_request", _routed),
+        Patch(lambda: Flask, "handle_exception", _answered),
     ],
 )
 instrument_app = _instrumentation.instrument_app

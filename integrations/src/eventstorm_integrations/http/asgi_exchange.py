@@ -198,7 +198,9 @@ class HttpExchange(_AsgiExchange):
 
     def fail(self, error: BaseException) -> None:
         """Note what the application raised: of the response, or of its work in the background."""
-        if self.ended_s is not None:
+        # Frameworks answer with a 500 first, and then let the server see the exception that they answered.
+        is_answered = isinstance(self.status, int) and self.status >= 500
+        if self.ended_s is not None and not is_answered:
             self.background_error_type = type_name(error)
             return
         self.error_type = type_name(error)

@@ -85,8 +85,8 @@ class WsgiExchange(Exchange):
         """Note what the application raised; the first counts."""
         if self.error_type is None:
             self.error_type = type_name(error)
-            if self.first_s is None and isinstance(error, Exception):
-                self.status = "500"  # which any server sends then, since no header has left it yet
+        if self.first_s is None and not self.complete and isinstance(error, Exception):
+            self.status = "500"  # which any server sends then, since no header has left it yet
 
     def leave(self) -> None:
         """Note, when not all was taken, why: in a `finally` of the server, its client has gone, say."""
