@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -76,8 +75,10 @@ class ListBody(_Watched):
         if left:
             exchange.leave()
             result = result[: len(result) - left]
-        with contextlib.suppress(TypeError):  # wrong chunks, which is the server's to say
+        try:
             exchange.sent_bytes += sum(map(len, result))
+        except TypeError:  # wrong chunks, which is the server's to say
+            return
         if not exchange.sent_bytes:
             exchange.first_s = None
 
