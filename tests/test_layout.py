@@ -45,11 +45,13 @@ ROOMS = {
     "fastapi": ("eventstorm_integrations.fastapi",),
     "flask": ("eventstorm_integrations.flask",),
     "gunicorn": ("eventstorm_integrations.gunicorn",),
+    "hypercorn": ("eventstorm_integrations.hypercorn",),
     "litestar": ("eventstorm_integrations.litestar",),
     "nanoarrow": ("eventstorm_sinks.stores.duckdb",),
     "psutil": ("eventstorm_integrations.sysmon",),
     "starlette": ("eventstorm_sinks.web", "eventstorm_integrations.starlette"),
     "uvicorn": ("eventstorm_sinks.web", "eventstorm_sinks.commands", "eventstorm_integrations.uvicorn"),
+    "waitress": ("eventstorm_integrations.waitress",),
     "websockets": ("eventstorm_sinks.web",),
     "werkzeug": ("eventstorm_integrations.werkzeug",),
 }

@@ -47,6 +47,58 @@ async def item(request):
 app = Starlette(routes=[Route("/item/{number:int}", item)])
 """
 
+FASTAPI = """
+import logging
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import PlainTextResponse
+
+router = APIRouter(prefix="/item")
+
+@router.get("/{number}", response_class=PlainTextResponse)
+def item(number: int):
+    logging.getLogger("shop").warning("item %d", number)
+    return f"item {number}"
+
+app = FastAPI()
+app.include_router(router)
+"""
+
+LITESTAR = """
+import logging
+from litestar import Litestar, MediaType, get
+
+@get("/item/{number:int}", media_type=MediaType.TEXT, sync_to_thread=False)
+def item(number: int) -> str:
+    logging.getLogger("shop").warning("item %d", number)
+    return f"item {number}"
+
+app = Litestar([item], logging_config=None)
+"""
+
+DJANGO = """
+import logging, sys
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+settings.configure(DEBUG=True, ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="of a test")
+
+def item(request, number):
+    logging.getLogger("shop").warning("item %d", number)
+    return HttpResponse(f"item {number}")
+
+urlpatterns = [path("item/<int:number>", item)]
+
+if __name__ == "__main__":
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+else:
+    app, asgi = get_wsgi_application(), get_asgi_application()
+"""
+
 WSGI = """
 def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])

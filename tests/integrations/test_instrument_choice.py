@@ -184,9 +184,11 @@ OLD = {
     "fastapi": ("__version__ = '0.99.1'", "fastapi.routing"),
     "flask": ("__version__ = '2.1.3'", "flask"),
     "gunicorn": ("__version__ = '19.9.0'", "gunicorn.workers.base"),
+    "hypercorn": ("__version__ = '0.13.2'", "hypercorn.app_wrappers"),
     "litestar": ("__version__ = '1.51'", "litestar"),
     "starlette": ("__version__ = '0.26.1'", "starlette.applications"),
     "uvicorn": ("__version__ = '0.19.0'", "uvicorn"),
+    "waitress": ("__version__ = '2.0.0'", "waitress"),
     "werkzeug": ("__version__ = '2.1.2'", "werkzeug"),
 }
 

@@ -12,9 +12,12 @@ import pytest
 
 from integrations.instrumented import (
     ASGI,
+    DJANGO,
+    FASTAPI,
     FLASK,
     HIT,
     INSTRUMENT,
+    LITESTAR,
     RECORD,
     STARLETTE,
     WSGI,
@@ -49,6 +52,18 @@ SERVERS: dict[str, tuple[str, str, str]] = {
     "uvicorn --workers 4": (STARLETTE, PATH, "python -m uvicorn --workers 4 --port PORT shop:app"),
     "uvicorn, any ASGI": (ASGI, "", "uvicorn --port PORT shop:app"),
     "uvicorn --interface wsgi": (FLASK, RULE, "uvicorn --interface wsgi --port PORT shop:app"),
+    "uvicorn, FastAPI": (FASTAPI, "/item/{number}", "uvicorn --port PORT shop:app"),
+    "uvicorn, Litestar": (LITESTAR, "/item/{number}", "uvicorn --port PORT shop:app"),
+    "uvicorn, Django": (DJANGO, RULE, "uvicorn --port PORT shop:asgi"),
+    "gunicorn, Django": (DJANGO, RULE, "gunicorn --no-control-socket -b 127.0.0.1:PORT shop:app"),
+    "Django's runserver": (DJANGO, RULE, "python shop.py runserver 127.0.0.1:PORT"),
+    "waitress": (FLASK, RULE, "waitress-serve --listen 127.0.0.1:PORT shop:app"),
+    "waitress, any WSGI": (WSGI, "", "waitress-serve --listen 127.0.0.1:PORT shop:app"),
+    "hypercorn --workers 2": (STARLETTE, PATH, "hypercorn --workers 2 -b 127.0.0.1:PORT shop:app"),
+    "hypercorn --reload": (STARLETTE, PATH, "hypercorn --reload -b 127.0.0.1:PORT shop:app"),
+    "hypercorn, any ASGI": (ASGI, "", "python -m hypercorn -b 127.0.0.1:PORT shop:app"),
+    "hypercorn, any WSGI": (WSGI, "", "hypercorn -b 127.0.0.1:PORT shop:app"),
+    "uWSGI": (FLASK, RULE, "pyuwsgi --http-socket 127.0.0.1:PORT --master --processes 2 --module shop:app"),
     "uvicorn, Flask in Starlette": (
         FLASK + "from a2wsgi import WSGIMiddleware\n"
         "from starlette.applications import Starlette\n"
