@@ -19,16 +19,20 @@ import eventstorm_integrations
 import eventstorm_integrations.django
 import eventstorm_integrations.fastapi
 import eventstorm_integrations.flask
+import eventstorm_integrations.gunicorn
 import eventstorm_integrations.litestar
 import eventstorm_integrations.starlette
+import eventstorm_integrations.uvicorn
+import eventstorm_integrations.werkzeug
+import eventstorm_integrations.wsgiref
 import eventstorm_router
 import eventstorm_sinks
 from eventstorm.context import common_fields
 from eventstorm.settings import SdkSettings
 from eventstorm.testing import CapturedEvent, CapturedEvents
-from eventstorm_integrations.asgi import ASGIApp, Receive, Scope, Send
+from eventstorm_integrations.asgi import ASGIApp, Message, Receive, Scope, Send
 from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
-from eventstorm_integrations.http import HttpSettings
+from eventstorm_integrations.http import Emits, Hook, HttpSettings
 from eventstorm_integrations.logging import EventstormHandler, instrument, uninstrument
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
 from eventstorm_router import Router, RouterSettings
@@ -152,7 +156,8 @@ def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 
 async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
     """Be an application."""
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    message: Message = {"type": "http.response.start", "status": 200, "headers": []}
+    await send(message)
 
 
 http_settings = HttpSettings(excluded_urls=("^/health$",), sample_rate=0.1, trusted_proxies=("10.0.0.0/8",))
@@ -183,6 +188,17 @@ eventstorm_integrations.django.instrument_app(WSGIHandler(), http_settings, hook
 eventstorm_integrations.django.uninstrument_app(WSGIHandler())
 eventstorm_integrations.django.instrument()
 eventstorm_integrations.django.uninstrument()
+
+eventstorm_integrations.gunicorn.instrument(http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.gunicorn.uninstrument()
+eventstorm_integrations.uvicorn.instrument(http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.uvicorn.uninstrument()
+eventstorm_integrations.werkzeug.instrument(http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.werkzeug.uninstrument()
+eventstorm_integrations.wsgiref.instrument(http_settings, hook=drop_probes, source=source)
+eventstorm_integrations.wsgiref.uninstrument()
+hook: Hook = drop_probes
+emits: Emits = source
 
 handler: logging.Handler = EventstormHandler()
 handler = EventstormHandler(logging.INFO, source=source)
