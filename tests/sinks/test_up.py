@@ -297,6 +297,16 @@ def test_the_configuration_file_is_for_all_parts(tmp_path: Path) -> None:
         assert event["host"] == "here"
 
 
+def test_services_that_are_chosen_in_the_configuration_file_are_measured(tmp_path: Path) -> None:
+    (tmp_path / "eventstorm.toml").write_text(f'[sysmon]\npids = [{os.getpid()}]\nservices = ["nobody.service"]\n')
+    with running(tmp_path, *FREE_PORTS) as up:
+        up.wait_for("service.usage")
+        (event, *_) = up.get("/api/events", topic="service.usage")["events"]
+
+    assert json.loads(event["text"])["service"]["name"].endswith(f"({os.getpid()})")
+    assert "nobody.service does not run" in up.told()
+
+
 def test_every_store_gets_every_event(tmp_path: Path) -> None:
     with running(tmp_path, "--store", "duckdb:a.duckdb", "--store", "jsonl:b.jsonl", "--no-sysmon", "--http", "") as up:
         assert "ready: no page, storing into duckdb:a.duckdb and jsonl:b.jsonl" in up.told()
