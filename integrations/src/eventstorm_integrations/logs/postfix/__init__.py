@@ -42,7 +42,6 @@ _LOST = re.compile(
     r"((?:lost connection|timeout|too many errors) after [\w-]+)(?: \(.{1,40}\))? from (.*)\Z", re.DOTALL
 )
 _SASL = re.compile(r"warning: (.*?): SASL ([\w-]+) authentication failed(?:: (.*))?\Z", re.DOTALL)
-_DROPPED = re.compile(r"(?:milter-)?(discard|hold): ", re.DOTALL)
 _PROXY_ACCEPT = re.compile(r"proxy-accept: ")
 _PREGREET = re.compile(
     r"(PREGREET \d+ after [\d.]+|HANGUP after [\d.]+|DNSBL rank \d+|COMMAND \w+ LIMIT|BARE NEWLINE|NON-SMTP COMMAND"
@@ -144,8 +143,6 @@ class PostfixParser:
             kind, _, rest = text.removeprefix("warning: ").partition(" from ")
             session = self._sessions.touch(process, record.ts_s, record.host, client_of(rest))
             session.reason, session.about["command"] = kind, rest.partition("]: ")[2]
-        elif key and (reason := _DROPPED.match(text)):
-            yield from self._dropped(key, record, reason[1], text)
 
     def _disconnected(self, process: str, record: Record, text: str) -> Iterator[Event]:
         session = self._sessions.get(process)
@@ -210,10 +207,12 @@ class PostfixParser:
                 message.about["message_id"] = found[1].removeprefix("<").removesuffix(">")
         elif reject := read_reject(text):
             yield from self._rejected(key, record, reject)
-        elif dropped := _DROPPED.match(text):
-            yield from self._dropped(key, record, dropped[1], text)
 
     def _rejected(self, key: str, record: Record, reject: Reject) -> Iterator[Event]:
+        if not reject.action.endswith("reject"):
+            if key:
+                yield from self._dropped(key, record, reject)
+            return
         recipient: dict[str, Any] = {"to": reject.recipient, "status": "rejected"}
         if reject.dsn:
             recipient["dsn"] = reject.dsn
@@ -246,14 +245,20 @@ class PostfixParser:
                 event.data[name] = value  # type: ignore[index]  # made just now
         yield event
 
-    def _dropped(self, key: str, record: Record, what: str, text: str) -> Iterator[Event]:
+    def _dropped(self, key: str, record: Record, drop: Reject) -> Iterator[Event]:
+        """Note that a message is thrown away, or held in the queue until somebody lets it go."""
         message = self._messages.touch(key, record.host, record.ts_s)
-        message.reason = text.rpartition(": ")[2]
-        if what == "hold":  # it stays in the queue until somebody lets it go
+        if drop.sender is not None:
+            message.about["from"] = drop.sender
+        if drop.action.endswith("hold"):
+            message.about["held"] = drop.reason
             message.queued = True
-        else:
-            self._messages.pop(key)
-            yield message.event(record.ts_s, "discarded")
+            return
+        self._messages.pop(key)
+        message.reason = drop.reason
+        if drop.recipient is not None:
+            message.recipients.append({"to": drop.recipient, "status": "discarded"})
+        yield message.event(record.ts_s, "discarded")
 
     def _queue_manager(self, record: Record, instance: str, key: str, text: str) -> Iterator[Event]:
         if not key:
@@ -319,8 +324,6 @@ class PostfixParser:
         elif found := _PREGREET.match(text):
             client = client_of(found[2]) or client
             session = self._sessions.touch(peer, record.ts_s, record.host, client)
-            session.reason = found[1]
+            session.reason = session.reason or found[1]
             if command := found[2].partition(": ")[2]:
                 session.about["command"] = command
-            if text.startswith("HANGUP "):
-                yield from self._sessions.end(peer, record.ts_s)

@@ -22,7 +22,9 @@ _DELIVERY = re.compile(
 )
 _PORT = re.compile(r":(\d{1,5})", re.ASCII)
 _MOST_NAME = 256
-_REJECT = re.compile(r"([a-z-]*reject): ([A-Z][A-Z-]*|header|body|content)(?: (.*))?\Z", re.DOTALL)
+_REJECT = re.compile(
+    r"((?:[a-z]+-)?(?:reject|discard|hold)): ([A-Z][A-Z-]*|header|body|content)(?: (.*))?\Z", re.DOTALL
+)
 _REPLY = re.compile(r"(?:(\d{3}) )?(\d\.\d{1,3}\.\d{1,3}) ?(.*)\Z", re.DOTALL)
 _BARE_REPLY = re.compile(r"(\d{3}) (.*)\Z", re.DOTALL)
 _TAIL = re.compile(
@@ -57,7 +59,7 @@ class Delivery(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A command, or a message, that was refused."""
+    """A command, or a message, that was refused, thrown away or held back."""
 
     action: str
     stage: str

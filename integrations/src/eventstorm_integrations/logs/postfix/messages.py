@@ -71,7 +71,8 @@ class Message:
 
     def event(self, ts_s: float, outcome: str = "", *, incomplete: bool = False) -> Event:
         """Return the event of the message as it is now."""
-        data: dict[str, Any] = {"queue_id": self.queue_id, "outcome": outcome or self.outcome(), **self.about}
+        data: dict[str, Any] = {"queue_id": self.queue_id} if self.queue_id else {}
+        data |= {"outcome": outcome or self.outcome(), **self.about}
         if self.reason:
             data["reason"] = self.reason
         data["recipients"] = self.recipients
