@@ -57,11 +57,11 @@ smtpd_relay_restrictions = reject_unauth_destination
 smtpd_recipient_restrictions = check_recipient_access inline:{{ {{ refused@relay.test = REJECT not welcome }} }}
 smtpd_authorized_xforward_hosts = 127.0.0.1
 enable_long_queue_ids = {long_ids}
-queue_run_delay = 1s
-minimal_backoff_time = 1s
-maximal_backoff_time = 1s
-maximal_queue_lifetime = 6s
-bounce_queue_lifetime = 6s
+queue_run_delay = 2s
+minimal_backoff_time = 2s
+maximal_backoff_time = 2s
+maximal_queue_lifetime = 5s
+bounce_queue_lifetime = 5s
 message_size_limit = 100000
 """
 SMTPD = """
