@@ -354,7 +354,7 @@ def test_other_containers_on_a_host_are_not_taken_for_its_own(tmp_path: Path) ->
 
 @pytest.fixture
 def limited() -> Iterator[Path]:
-    """A cgroup below our own that may use half a core; skipped where none can be made, since that takes root."""
+    """A cgroup below our own that may use a fifth of a core; skipped where none can be made, since that takes root."""
     try:
         group = find_groups(Path("/"))["cpu"]
         folder = group.levels[0] / f"eventstorm-test-{os.getpid()}"
@@ -364,10 +364,10 @@ def limited() -> Iterator[Path]:
     try:
         try:
             if group.version == 2:
-                (folder / "cpu.max").write_text("50000 100000")
+                (folder / "cpu.max").write_text("20000 100000")
             else:
                 (folder / "cpu.cfs_period_us").write_text("100000")
-                (folder / "cpu.cfs_quota_us").write_text("50000")
+                (folder / "cpu.cfs_quota_us").write_text("20000")
         except OSError as error:
             pytest.skip(f"the controller cpu cannot be used below our cgroup: {error!r}")
         yield folder
@@ -379,19 +379,23 @@ def limited() -> Iterator[Path]:
             time.sleep(0.01)
 
 
+def _cpu(line: bytes) -> dict[str, Any]:
+    return json.loads(line)["data"]["container"]["cpu"]  # type: ignore[no-any-return]
+
+
 def test_the_kernels_own_limit_holds_back_what_is_told(limited: Path) -> None:
     """A busy process beside it in the same cgroup uses all that it may, and is held back."""
-    measure = f"{PROGRAM} --print --once --topic container.usage"
+    measure = f"{PROGRAM} --print --interval 0.5 --topic container.usage"
     command = f"echo $$ > {limited}/cgroup.procs; (while :; do :; done) & exec {measure}"
     with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, start_new_session=True) as running:
         try:
             assert running.stdout
-            line = running.stdout.readline()
+            # On a busy machine they do not always get as much as they may have; and a wait counts when it is over.
+            give_up = time.monotonic() + DEADLINE_S
+            while not all((cpu := _cpu(running.stdout.readline()))["throttled"].values()):
+                assert time.monotonic() < give_up, cpu
         finally:
             os.killpg(running.pid, signal.SIGKILL)
-    cpu = json.loads(line)["data"]["container"]["cpu"]
 
-    assert cpu["limit"] == 0.5
-    assert cpu["throttled"]["periods"] > 0
-    assert cpu["throttled"]["time"] > 0
+    assert cpu["limit"] == 0.2
     assert cpu.get("utilization", 1.0) > 0.2, "left out where the time is counted in another hierarchy"

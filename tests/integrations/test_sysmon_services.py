@@ -162,7 +162,7 @@ def test_a_process_that_ends_is_told_of_once_more_and_never_again(caplog: pytest
 
         assert last == {"service": name, "process": {"count": 0}}
         assert [watched.sample() for _ in range(5)] == [[]] * 5
-        assert [record.getMessage() for record in caplog.records] == [f"{name['name']} has ended"]
+        assert [record.getMessage() for record in caplog.records] == [f"{name['name']!r} has ended"]
 
 
 def test_a_zombie_is_no_process_any_more() -> None:
@@ -275,6 +275,10 @@ def test_a_pid_file_is_read_anew(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     for garbage in (b"", b"\xff\n", b"not yet", b"-5", b"0", b"9" * 60, b"12 34 56\n" * 1000):
         file.write_bytes(garbage)
         assert watched.sample() == []
+    file.unlink()
+    os.mkfifo(file)
+    assert watched.sample() == []
+    file.unlink()
     assert len(caplog.records) == 1
 
     for _ in range(2):
@@ -432,7 +436,7 @@ def test_the_command_measures_what_it_is_given() -> None:
 
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["data"]["service"]["name"].endswith(f"({os.getpid()})")
-    assert "process 2147483647 does not run" in done.stderr
+    assert "'process 2147483647' does not run" in done.stderr
 
 
 Temperature = namedtuple("Temperature", "label current high critical")

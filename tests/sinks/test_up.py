@@ -304,7 +304,7 @@ def test_services_that_are_chosen_in_the_configuration_file_are_measured(tmp_pat
         (event, *_) = up.get("/api/events", topic="service.usage")["events"]
 
     assert json.loads(event["text"])["service"]["name"].endswith(f"({os.getpid()})")
-    assert "nobody.service does not run" in up.told()
+    assert "'nobody.service' does not run" in up.told()
 
 
 def test_every_store_gets_every_event(tmp_path: Path) -> None:

@@ -96,8 +96,7 @@ class _PidFile:
 
     def members(self, now_s: float, look: Look | None) -> Members | None:
         try:
-            with open(self._path, "rb") as file:
-                pid, changed = int(file.read(64).split()[0]), os.fstat(file.fileno()).st_mtime_ns
+            pid, changed = _read_pid(self._path)
         except (OSError, ValueError, IndexError):  # not there yet, or being written
             return None
         now = self._read(pid)
@@ -107,6 +106,15 @@ class _PidFile:
             self._written, self._started = (pid, changed), now.started
         # One that has died leaves its file behind, and its number to somebody else.
         return descendants([now], look) if now.started == self._started else None
+
+
+def _read_pid(path: str) -> tuple[int, int]:
+    """Return the number in a file, and when it was written, without waiting for anybody, as a named pipe would."""
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        return int(os.read(file, 64).split()[0]), os.fstat(file).st_mtime_ns
+    finally:
+        os.close(file)
 
 
 class _Unit:

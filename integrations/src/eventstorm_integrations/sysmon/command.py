@@ -23,8 +23,9 @@ HELP = "emit this host's CPU, memory, disk and network metrics"
 
 DESCRIPTION = """\
 Measure this host every second and emit what was measured: CPU, memory, filesystems,
-disks, network interfaces, the busiest processes. Only what somebody listens to is
-measured. `eventstorm up` does this by itself; this command is for the other hosts."""
+disks, network interfaces, sensors, the busiest processes, and those of chosen services.
+Only what somebody listens to is measured. `eventstorm up` does this by itself; this command
+is for the other hosts."""
 
 EPILOG = f"""\
 examples:
@@ -32,11 +33,12 @@ examples:
   eventstorm sysmon --service nginx.service --service /run/shop.pid --service redis-server
   eventstorm sysmon --print --once
 
-topics: {", ".join(TOPICS)}
+topics: {", ".join(TOPICS[:6])},
+  {", ".join(TOPICS[6:])}
 
 All but --print, --once and --config are also lines of the tables [sysmon] and [sdk] of
-eventstorm.toml, and variables: EVENTSTORM_SYSMON_INTERVAL_S and so on. Exit codes: 0 stopped by SIGTERM or
-SIGINT, or done with --once; 2 wrong usage; 3 could not start."""
+eventstorm.toml, and variables: EVENTSTORM_SYSMON_INTERVAL_S and so on. Exit codes: 0 stopped
+by SIGTERM or SIGINT, or done with --once; 2 wrong usage; 3 could not start."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

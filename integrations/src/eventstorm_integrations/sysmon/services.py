@@ -80,11 +80,11 @@ class ServiceCollector:
             elif state.at_s is not None:
                 state.at_s, state.figures, state.cpu_s = None, {}, 0.0
                 self._noted.add(choice.name)
-                log.info("%s has ended", choice.name)
+                log.info("%r has ended", choice.name)  # as Python writes it, since programs choose their names
                 events.append({"service": {"name": choice.name}, "process": {"count": 0}})
             elif choice.name not in self._noted:
                 self._noted.add(choice.name)
-                log.warning("%s does not run, or cannot be seen: there is no service.usage of it", choice.name)
+                log.warning("%r does not run, or cannot be seen: there is no service.usage of it", choice.name)
         self._due_s = now_s + (self._clock() - start_s) / _MAY_COST
         return events
 
