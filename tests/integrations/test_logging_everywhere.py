@@ -130,6 +130,22 @@ def test_a_second_time_is_told_and_changes_nothing(peer: Peer, tmp_path: Path) -
     assert err == "logging is instrumented already\nERROR:root:a\n"
 
 
+def test_a_message_that_cannot_be_formatted_is_told_by_the_programs_handlers_alone(peer: Peer, tmp_path: Path) -> None:
+    code = """
+import eventstorm_integrations
+logging.getLogger().addHandler(logging.NullHandler())
+logging.getLogger("x").error("%d", "no number")
+assert eventstorm_integrations.stats() == {"log.unformatted": 1}
+logging.getLogger("x").addHandler(logging.StreamHandler())
+logging.getLogger("x").error("%d", "no number")
+logging.getLogger("x").error("good")
+"""
+    found, err = bodies(peer, tmp_path, code)
+
+    assert found == ["good"]
+    assert err.count("--- Logging error ---") == 1
+
+
 def test_a_handler_that_raises_raises_as_before_and_the_record_is_there(peer: Peer, tmp_path: Path) -> None:
     code = """
 class Raises(logging.Handler):

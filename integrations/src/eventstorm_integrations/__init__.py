@@ -13,6 +13,7 @@ def stats() -> dict[str, int]:
     ``http.excluded``, ``http.sampled_out`` and ``http.dropped_by_hook`` are what the settings and the hook ask for.
     ``http.hook`` counts exceptions of the hook, ``http.fault`` faults of Eventstorm's own, and ``instrument.fault``
     integrations that ``eventstorm-instrument`` could not use though their framework is there: all three are logged.
+    ``log.unformatted`` counts log records whose message could not be formatted where all loggers are recorded.
     """
     # Here, since every interpreter under eventstorm-instrument imports this package, and most will count nothing.
     from eventstorm_integrations._guard import guard

@@ -139,6 +139,12 @@ class _LateHandler(EventstormHandler):
         except Exception:
             self._failed(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Count a record whose message cannot be formatted: the program's own handlers tell it, if they format it."""
+        from eventstorm_integrations._guard import guard
+
+        guard.count("log.unformatted")
+
 
 class _Patch:
     """What `instrument` has put in the place of `logging.Logger.callHandlers`."""
@@ -165,7 +171,8 @@ def instrument() -> None:
     As a handler of the root logger would, and also those of loggers that do not propagate. But the loggers' lists of
     handlers stay as they are, since programs look at them: `logging.basicConfig` does nothing where the root logger has
     a handler, a warning is printed where there is none, and Flask looks whether it must bring one of its own.
-    A record that an `EventstormHandler` of the program itself has had is not emitted a second time.
+    A record that an `EventstormHandler` of the program itself has had is not emitted a second time. One whose message
+    cannot be formatted is only counted, in `eventstorm_integrations.stats`: the program may have no handler that would.
     """
     if _patch is not None and _patch.active and not _patch.by_default:
         logging.getLogger("eventstorm.instrument").warning("logging is instrumented already")
