@@ -325,6 +325,27 @@ def test_no_extra_is_ever_refused(values: dict[str, Any]) -> None:
         assert len(captured) == 1
 
 
+some_text = st.text(st.characters(), max_size=30)  # lone surrogates and NUL among them
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(name=some_text, message=some_text, argument=some_text, thread=some_text, path=some_text)
+def test_any_text_is_a_text_of_the_event(name: str, message: str, argument: str, thread: str, path: str) -> None:
+    made = {"name": name, "msg": "%s" + message.replace("%", "%%"), "args": (argument,)}
+    with eventstorm.testing.capture_events() as captured:
+        EventstormHandler().handle(logging.makeLogRecord({**made, "threadName": thread, "pathname": path}))
+
+        event = only(captured)
+        assert event["body"] == _escaped(argument + message)
+        assert event["template"] == _escaped("%s" + message.replace("%", "%%"))
+        assert (event["logger"], event["thread"]["name"]) == (_escaped(name), _escaped(thread))
+        assert event["code"]["file"]["path"] == _escaped(path)
+
+
+def _escaped(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def test_what_refers_to_itself_ends(log: logging.Logger, events: CapturedEvents) -> None:
     endless: dict[str, Any] = {}
     endless["self"] = endless
