@@ -66,9 +66,12 @@ def _note_route(request: Request) -> None:
     exchange, rule = environ.get(EXCHANGE_KEY), request.url_rule
     if exchange is None or rule is None:
         return
-    before, script = getattr(exchange, "environ", None), environ.get("SCRIPT_NAME", "")
+    before, script = getattr(exchange, "environ", None), environ.get("SCRIPT_NAME")
     if before is None:  # it is that of an ASGI application, whose mounts are its own
         exchange.route = exchange.route_prefix + rule.rule
+        return
+    if not script:
+        exchange.route = rule.rule
         return
     outer = before.get("SCRIPT_NAME", "")
     # A dispatcher moves the mount's name from one variable to the other; a prefix that a proxy adds is in one only.
