@@ -140,6 +140,15 @@ def frameworks(session: nox.Session, versions: str) -> None:
 
 
 @nox.session(python=DEFAULT_PYTHON)
+def servers(session: nox.Session) -> None:
+    """Run the stores' conformance kit and their outages on real servers, which it fetches; needs a JDK and Maven."""
+    _install(session, "test")
+    if not (shutil.which("javac") and shutil.which("mvn")) and shutil.which("apt-get"):
+        session.run("apt-get", "install", "-y", "-qq", "default-jdk-headless", "maven", external=True)
+    session.run("pytest", "tests/servers", *session.posargs)
+
+
+@nox.session(python=DEFAULT_PYTHON)
 def bench(session: nox.Session) -> None:
     """Run the benchmarks: ``nox -s bench -- --quick``, ``-- --json FILE``, ``-- emit memory`` for some of them."""
     _install(session)

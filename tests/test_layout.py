@@ -48,6 +48,7 @@ ROOMS = {
     "hypercorn": ("eventstorm_integrations.hypercorn",),
     "litestar": ("eventstorm_integrations.litestar",),
     "nanoarrow": ("eventstorm_sinks.stores.duckdb",),
+    "pymongo": ("eventstorm_sinks.stores.mongodb",),
     "psutil": ("eventstorm_integrations.sysmon",),
     "starlette": ("eventstorm_sinks.web", "eventstorm_integrations.starlette"),
     "uvicorn": ("eventstorm_sinks.web", "eventstorm_sinks.commands", "eventstorm_integrations.uvicorn"),

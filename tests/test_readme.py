@@ -85,7 +85,9 @@ class Place:
 
     def translate(self, text: str) -> str:
         """Put these ports where the text has the default ones."""
-        for default, port in ((5550, self.ingress), (5551, self.egress), (5580, self.http), (8000, self.shop)):
+        ours = {5550: self.ingress, 5551: self.egress, 5580: self.http, 8000: self.shop}
+        # Nothing listens at port 1: examples are not to write into somebody's MongoDB.
+        for default, port in {**ours, 27017: 1}.items():
             text = text.replace(f"127.0.0.1:{default}", f"127.0.0.1:{port}")
         return text
 

@@ -18,8 +18,8 @@ from eventstorm.wire import Header, Message, decode_message, encode_event, encod
 from eventstorm_sinks.batch import StreamKey
 from eventstorm_sinks.ledger import Observation
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.sink import Sink, redacted
-from eventstorm_sinks.stores import open_store
+from eventstorm_sinks.sink import Sink
+from eventstorm_sinks.stores import open_store, redacted
 from eventstorm_sinks.write import StoreAccount
 
 ANY_PORT = "tcp://127.0.0.1:0"
@@ -297,6 +297,10 @@ def test_one_store_that_hangs_does_not_hold_up_another(
 def test_passwords_do_not_show() -> None:
     """In logs, events, pages."""
     assert redacted("mongodb://me:secret@host/db") == "mongodb://me:***@host/db"
+    assert redacted("mongodb://me:se/cr@et@host/db") == "mongodb://me:***@host/db"
+    assert redacted("mongodb://h/d?tlsCertificateKeyFilePassword=a&tls=true") == (
+        "mongodb://h/d?tlsCertificateKeyFilePassword=***&tls=true"
+    )
     assert redacted("duckdb:events.duckdb") == "duckdb:events.duckdb"
 
 

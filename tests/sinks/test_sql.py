@@ -220,3 +220,16 @@ def _target(link: Path) -> str:
         return str(link.readlink())
     except OSError:
         return ""
+
+
+@pytest.mark.parametrize("where", ["option", "configuration"])
+def test_a_store_that_does_not_speak_sql_is_named_without_its_password(tmp_path: Path, where: str) -> None:
+    """And what does instead."""
+    url = "mongodb://me:hush@127.0.0.1:1/db"
+    option = ["--store", url] if where == "option" else []
+    (tmp_path / "eventstorm.toml").write_text(f'[sink]\nhttp = "127.0.0.1:1"\nstores = ["{url}"]\n')
+    done = subprocess.run([*COMMAND, "SELECT 1", *option], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "mongodb://me:***@127.0.0.1:1/db" in done.stderr
+    assert "DuckDB does" in done.stderr
+    assert "hush" not in done.stderr

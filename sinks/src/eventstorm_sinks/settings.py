@@ -8,7 +8,7 @@ from typing import Any
 
 from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_HTTP, DEFAULT_INGRESS, split_host_port
 from eventstorm.errors import SettingError
-from eventstorm.settings import at_least, endpoint, setting
+from eventstorm.settings import at_least, endpoint, nearest, setting
 from eventstorm.topics import subscription
 
 __all__ = ["SinkSettings", "parse_duration", "parse_size"]
@@ -63,6 +63,12 @@ def _address(value: Any, place: str) -> Any:
     return value
 
 
+def _collections(value: Any, place: str) -> Any:
+    if value not in (known := ["one", "topic", "day"]):
+        raise SettingError(f"{place}: {value!r} is none of {', '.join(known)}{nearest(value, known)}")
+    return value
+
+
 def _topics(value: Any, place: str) -> Any:
     for each in value:
         try:
@@ -92,4 +98,8 @@ class SinkSettings:
     keep_size: str = setting("", "remove the oldest events beyond this size, such as 10GB", _size)
     sql_rows: int = setting(10_000, "the most rows that a query may return", at_least(1))
     sql_timeout_s: float = setting(30.0, "the longest that a query may take, in seconds", at_least(0.1))
+    mongodb_collections: str = setting(
+        "one", "how MongoDB's events are spread: one collection, one a topic, or one a day", _collections
+    )
+    mongodb_writers: int = setting(2, "insertions into MongoDB at the same time", at_least(1))
     sql_memory: str = setting("512MB", "memory that DuckDB may use", _size)

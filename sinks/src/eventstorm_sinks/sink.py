@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ from eventstorm_sinks.batch import Source, StreamKey
 from eventstorm_sinks.ledger import Ledger, StreamAccount
 from eventstorm_sinks.receive import Listener, Receiver
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import Store, open_store
+from eventstorm_sinks.stores import Store, open_store, redacted
 from eventstorm_sinks.write import StoreAccount, Writer, WriterStats
 
 if TYPE_CHECKING:
     from eventstorm_router import Router
     from eventstorm_sinks.web.server import WebServer
 
-__all__ = ["LedgerRow", "LedgerRowStore", "Sink", "SinkSnapshot", "redacted"]
+__all__ = ["LedgerRow", "LedgerRowStore", "Sink", "SinkSnapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +74,6 @@ class SinkSnapshot:
     rows: tuple[LedgerRow, ...]
     stores: tuple[WriterStats, ...]
     malformed: dict[str, int]
-
-
-def redacted(url: str) -> str:
-    """Return a store's URL without its password, for logs, events and pages."""
-    return re.sub(r"(//[^/@:]*):[^/]*@", r"\1:***@", url)
 
 
 class Sink:
@@ -159,7 +153,7 @@ class Sink:
                 batch_events=settings.batch_events,
             )
             self.writers.append(writer)
-            self.ledger.go_on_from(writer.store.books(), time.time())
+            self.ledger.go_on_from(writer.books(), time.time())
         if settings.embed_router:
             self._start_router()
         self._receiver = Receiver(self.egress, settings.topics, self.ledger, self.writers, self.ingress)

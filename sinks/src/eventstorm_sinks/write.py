@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -79,7 +80,11 @@ class Writer:
         self.url = url
         self.store = store
         self._queue_bytes, self._commit_s, self._batch_events = queue_bytes, commit_s, batch_events
-        self._books = Books(store.books())
+        try:
+            self._books, self._knows_books = Books(store.books()), True
+        except StoreUnavailable:
+            # Its server may come later. What is received until then waits in the queue, and is entered after the books.
+            self._books, self._knows_books = Books(()), False
         self._log = BoundedLog(log)
         self._changed = threading.Condition()
         # All below is guarded by the condition's lock; what the thread has taken out to write still counts as queued.
@@ -96,6 +101,11 @@ class Writer:
         self._close_by_s: float | None = None
         self._maintained_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"eventstorm-write-{url}", daemon=True)
+
+    def books(self) -> list[Book]:
+        """Return the books as of the last commit; none while the store has not been reached yet."""
+        with self._changed:
+            return self._books.all()
 
     def start(self) -> None:
         """Start the thread."""
@@ -195,6 +205,8 @@ class Writer:
     def _run(self) -> None:
         while True:
             try:
+                if not self._knows_books:
+                    self._learn_books()
                 taken = self._take()
                 if taken is None:
                     return
@@ -203,6 +215,16 @@ class Writer:
                 self._maintain_if_due()
             except _ClosingError:
                 return
+
+    def _learn_books(self) -> None:
+        """Wait for a store that was away at the start."""
+
+        def learn() -> None:
+            books = Books(self.store.books())
+            with self._changed:
+                self._books, self._knows_books, self._last_error = books, True, ""
+
+        self._retrying(learn, lambda: not (self._queue or self._overflow))
 
     def _take(self) -> list[Message | Entry] | None:
         """Wait for a batch to fill up or its time to come. None when closing and all is written."""
@@ -320,8 +342,11 @@ class Writer:
             f"{type(cause).__name__}: {cause}",
         )
 
-    def _retrying(self, attempt: Callable[[], None]) -> None:
-        """Try until the store is available. Meanwhile events pile up in the queue, then overflow."""
+    def _retrying(self, attempt: Callable[[], None], give_up: Callable[[], bool] = lambda: False) -> None:
+        """Try until the store is available. Meanwhile events pile up in the queue, then overflow.
+
+        When closing, until the time is up, or until `give_up` says that there is no need.
+        """
         wait_s = FIRST_RETRY_S
         while True:
             try:
@@ -331,12 +356,13 @@ class Writer:
                 with self._changed:
                     self._last_error = str(error) or "unavailable"
                 self._log.warning("unavailable", "%s: cannot write now, trying again: %s", self.url, error)
-            try_at_s = time.monotonic() + wait_s
+            # Not all sinks of a server that comes back at the same moment.
+            try_at_s = time.monotonic() + wait_s * random.uniform(0.5, 1.0)
             wait_s = min(wait_s * 2, LAST_RETRY_S)
             with self._changed:
                 while (now_s := time.monotonic()) < try_at_s:
                     if self._close_by_s is not None:
-                        if now_s >= self._close_by_s:
+                        if now_s >= self._close_by_s or give_up():
                             raise _ClosingError
                         try_at_s = min(try_at_s, self._close_by_s)
                     self._changed.wait(max(try_at_s - now_s, 0.001))

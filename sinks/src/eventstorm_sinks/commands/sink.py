@@ -24,12 +24,13 @@ DESCRIPTION = """\
 Receive events and write them into stores. Each store has a queue of its own, so
 that one that is down or slow stops no other; what is lost is counted.
 
-A store is written as KIND:PLACE: duckdb:events.duckdb, jsonl:events.jsonl, or jsonl:-
-for standard output."""
+A store is written as KIND:PLACE: duckdb:events.duckdb, mongodb://host/database.collection,
+jsonl:events.jsonl, or jsonl:- for standard output."""
 
 EPILOG = """\
 examples:
   eventstorm sink duckdb:events.duckdb --keep 30d
+  eventstorm sink mongodb://127.0.0.1:27017/eventstorm.events --keep 30d
   eventstorm sink jsonl:- --topic shop. --topic http.hit
 
 Every option is also a line of the table [sink] of eventstorm.toml, and a variable:

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingError("no query; for example: SELECT topic, count(*) FROM events GROUP BY topic")
     result: SqlResult
     if arguments.store is not None:
-        result = ask_file(arguments.store.removeprefix("duckdb:"), query, settings)
+        result = ask_file(_place(arguments.store), query, settings)
     else:
         try:
             result = ask_server(arguments.url or f"http://{settings.http or DEFAULT_HTTP}", query, settings)
@@ -82,4 +82,24 @@ def run(arguments: argparse.Namespace) -> int:
 def _configured(settings: SinkSettings) -> str:
     """Return the place of the first store that can be asked; the empty one is the default."""
     places = [store.removeprefix("duckdb:") for store in settings.stores if store.startswith("duckdb:")]
+    if settings.stores and not places:
+        from eventstorm_sinks.stores import redacted
+
+        raise SettingError(
+            f"sink.stores: none of {' '.join(map(redacted, settings.stores))} answers SQL; DuckDB does: name a file by "
+            "--store, or a running server by --url"
+        )
     return places[0] if places else ""
+
+
+def _place(store: str) -> str:
+    """Return the path in what `--store` says.
+
+    Raises:
+        SettingError: it is a store that does not answer SQL.
+    """
+    if "://" in store:
+        from eventstorm_sinks.stores import redacted
+
+        raise SettingError(f"--store: {redacted(store)!r} does not answer SQL; DuckDB does: --store duckdb:PATH")
+    return store.removeprefix("duckdb:")

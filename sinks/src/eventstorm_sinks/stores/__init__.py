@@ -6,6 +6,7 @@ URLs: ``duckdb:events.duckdb``. `eventstorm_sinks.stores.conformance` tests whet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -16,7 +17,7 @@ from eventstorm.settings import nearest
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
 from eventstorm_sinks.settings import SinkSettings
 
-__all__ = ["Reader", "Series", "SqlResult", "Store", "StoreUnavailable", "TopicSummary", "open_store"]
+__all__ = ["Reader", "Series", "SqlResult", "Store", "StoreUnavailable", "TopicSummary", "open_store", "redacted"]
 
 
 class StoreUnavailable(EventstormError):
@@ -27,7 +28,8 @@ class Store(Protocol):
     """Where events are written and read back. Constructing one opens it, and makes what it needs.
 
     Its constructor takes the part of the URL after the scheme's colon and the sink's settings, and raises
-    `eventstorm.errors.StartError`. One thread writes, any thread may read.
+    `eventstorm.errors.StartError`. One thread writes, any thread may read. A store whose server is away when it is
+    constructed may leave the opening to the first call that needs it.
     """
 
     def __init__(self, location: str, settings: SinkSettings) -> None: ...
@@ -45,7 +47,13 @@ class Store(Protocol):
         """
 
     def books(self) -> list[Book]:
-        """Return the books last written, to go on from after a restart."""
+        """Return the books last written, to go on from after a restart.
+
+        Called before anything is written, by the writing thread or before there is one.
+
+        Raises:
+            StoreUnavailable: the store is away; it is asked again before anything is written.
+        """
         raise NotImplementedError
 
     def read(
@@ -152,6 +160,13 @@ class Reader(Protocol):
         raise NotImplementedError
 
 
+def redacted(url: str) -> str:
+    """Return a store's URL without its secrets, for logs, events and pages."""
+    # To the last @: a password with an unescaped / or @ is wrong, and still a password.
+    url = re.sub(r"(//[^/@:?]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&](?:\w*password|authmechanismproperties)=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+
+
 def open_store(url: str, settings: SinkSettings) -> Store:
     """Open the store of a URL such as ``duckdb:events.duckdb`` or ``jsonl:-``.
 
@@ -162,14 +177,16 @@ def open_store(url: str, settings: SinkSettings) -> Store:
     scheme, colon, location = url.partition(":")
     found = {entry.name: entry for entry in entry_points(group="eventstorm.stores")}
     if scheme not in found:
-        raise SettingError(f"store: {url!r}: no store {scheme!r}{nearest(scheme, list(found))}; write KIND:PLACE")
+        guess = nearest(scheme, list(found))
+        raise SettingError(f"store: {redacted(url)!r}: no store {scheme!r}{guess}; write KIND:PLACE")
     if not colon:
-        raise SettingError(f"store: {url!r} has no place; write it as {scheme}:PLACE")
+        raise SettingError(f"store: {redacted(url)!r} has no place; write it as {scheme}:PLACE")
     try:
         cls = found[scheme].load()
     except ImportError as error:
+        extra = scheme.partition("+")[0]
         raise SettingError(
-            f"store: {url!r}: {error}; install it with: pip install 'eventstorm-sinks[{scheme}]'"
+            f"store: {redacted(url)!r}: {error}; install it with: pip install 'eventstorm-sinks[{extra}]'"
         ) from None
     store: Store = cls(location, settings)
     return store

@@ -1,0 +1,91 @@
+"""Stored events as bytes: the envelope goes around the user's document, which nobody decodes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+
+from eventstorm.wire import Events
+from eventstorm_sinks.batch import Batch, Source, StoredEvent, StreamKey
+
+__all__ = ["decode_event", "encode_events", "first_invalid", "stream_id"]
+
+# {_id: 24 bytes, ts: datetime, topic: …, source: {…}, data: …}. All but the length, the number and the time is the same
+# for all events of a batch.
+_length = struct.Struct("<i").pack
+_number = struct.Struct(">q").pack
+_time = struct.Struct("<4sq").pack
+_ID = b"\x05_id\0" + _length(24) + b"\0"
+_TS = b"\x09ts\0"
+_DATA = b"\x03data\0"
+_END = b"\0"
+_options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+# The parts beside the middle and the document: length, _id, ts, closing byte.
+_FIXED_BYTES = 4 + len(_ID) + 24 + 12 + 1
+
+
+def encode_events(batch: Batch, events: Events) -> Iterator[RawBSONDocument]:
+    """Yield each event of a batch as the document that is stored.
+
+    What is in the user's document is not looked at: it is copied, to the byte.
+    """
+    head = _ID + stream_id(batch.key)
+    middle = _middle(batch.topic, batch.source)
+    fixed_bytes = _FIXED_BYTES + len(middle)
+    for seq, ts_ms, data in zip(events.seqs, events.ts_ms, events.documents, strict=True):
+        size = _length(fixed_bytes + len(data))
+        yield RawBSONDocument(b"".join((size, head, _number(seq), _time(_TS, ts_ms), middle, data, _END)))
+
+
+def _middle(topic: str, source: Source) -> bytes:
+    """Return what stands between the time and the user's document."""
+    fields = {
+        "topic": topic,
+        "source": {
+            "id": ObjectId(source.id),
+            "host": source.host,
+            "service": source.service,
+            "pid": source.pid,
+        },
+    }
+    return bson.encode(fields)[4:-1] + _DATA
+
+
+def stream_id(key: StreamKey) -> bytes:
+    """Return how the identities of a stream's events begin: 16 bytes."""
+    return key.source_id + key.tid.to_bytes(4, "big")
+
+
+def decode_event(document: RawBSONDocument) -> StoredEvent | None:
+    """Return a stored event, or None if the document is something that somebody else put there."""
+    try:
+        identity, topic, source = document["_id"], document["topic"], document["source"]
+        found = StoredEvent(
+            identity,
+            int(document["ts"]),
+            topic,
+            Source(source["id"].binary, source["host"], source["service"], source["pid"]),
+            bytes(document["data"].raw),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return found if type(identity) is bytes and len(identity) == 24 and type(topic) is str else None
+
+
+def first_invalid(batch: Batch) -> str:
+    """Return why an event of a batch is no BSON, or an empty text if all are.
+
+    Only asked when a server has refused them, since it looks at every value.
+    """
+    for event in batch.events:
+        try:
+            bson.decode(event.data, _options)
+        except Exception as error:  # bson raises several kinds for hostile bytes, RecursionError among them
+            return f"event {event.seq} of {batch.topic} is no BSON: {str(error)[:200]}"
+    return ""
