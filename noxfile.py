@@ -23,7 +23,8 @@ PEERS = ["fluent-logger", "opentelemetry-sdk", "playwright", "pyarrow", "sentry-
 INSTRUMENTATIONS = [f"opentelemetry-instrumentation-{each}" for each in ("asgi", "flask", "starlette", "wsgi")]
 SERVERS = ["flask", "gunicorn", "httptools", "starlette", "uvicorn", "uvloop"]
 
-FRAMEWORKS = ["django", "fastapi", "flask", "gunicorn", "litestar", "starlette", "uvicorn", "werkzeug"]
+FRAMEWORKS = ["django", "fastapi", "flask", "litestar", "starlette"]
+SERVED_BY = ["gunicorn", "hypercorn", "uvicorn", "waitress", "werkzeug"]
 # Fastapi is in the tests of starlette, and all servers are in those of the ways to start a program.
 FRAMEWORK_TESTS = ["django", "flask", "instrument_ways", "litestar", "starlette"]
 # What the oldest ones warn of themselves: FastAPI 0.100 under the pydantic that Litestar 2.13 needs.
@@ -128,13 +129,14 @@ def transparency(session: nox.Session) -> None:
 )
 def frameworks(session: nox.Session, versions: str) -> None:
     """Run the tests of frameworks and servers with the oldest versions that are supported, or with the newest."""
-    extras = ",".join(FRAMEWORKS)
+    frameworks = [*FRAMEWORKS, *SERVED_BY]
+    extras = ",".join(frameworks)
     ours = ["-e", "sdk/python", "-e", f"integrations[{extras}]"]
     constraints = ["-c", "tests/integrations/oldest.txt"] if versions == "oldest" else ["-U"]
     # By their names too, since -U is for what is named.
-    session.install("-q", "a2wsgi", "gevent", "pytest", "pytest-timeout", *FRAMEWORKS, *ours, *constraints)
+    session.install("-q", "a2wsgi", "gevent", "pytest", "pytest-timeout", *frameworks, *ours, *constraints)
     tell = "import sys; from importlib.metadata import version; print({name: version(name) for name in sys.argv[1:]})"
-    session.run("python", "-c", tell, *FRAMEWORKS)
+    session.run("python", "-c", tell, *frameworks)
     tests = [f"tests/integrations/test_{name}.py" for name in FRAMEWORK_TESTS]
     session.run("pytest", "-W", OLD_WARNING, *tests, *session.posargs)
 

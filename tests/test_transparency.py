@@ -60,11 +60,11 @@ def test_another_outcome_and_a_test_too_many_or_too_few_are_problems() -> None:
     assert problems({**GOOD, "a.py::three": "passed"}, GOOD)
 
 
-def test_what_is_equal_in_a_second_try_is_told_and_no_problem() -> None:
+def test_what_is_equal_in_another_try_is_told_and_no_problem() -> None:
     comparison = Comparison(SUITE, GOOD, {**GOOD, "a.py::two": "failure"}, (GOOD, GOOD), EMITTED)
 
     assert list(comparison.problems()) == []
-    assert list(comparison.notes()) == ["a.py::two: differed, and not in a second try"]
+    assert list(comparison.notes()) == ["a.py::two: differed, and not in another try"]
 
 
 def test_a_failure_without_the_launcher_is_told() -> None:
