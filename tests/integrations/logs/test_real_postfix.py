@@ -11,7 +11,7 @@ import signal
 import smtplib
 import socket
 import subprocess
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +83,7 @@ class Postfix:
     proxied: int
     screened: int
     expected: list[Told] = field(default_factory=list)
-    sessions: Counter[str] = field(default_factory=Counter)
+    hurried_at_s: float = field(default_factory=time.monotonic)
 
     @property
     def log(self) -> Path:
@@ -115,6 +115,17 @@ class Postfix:
         ):
             client.sendmail(sender, [name.replace("_", "@") + ".test" for name in names], text)
         return sender
+
+    def hurry(self) -> None:
+        """Have deferred messages tried again: Postfix leaves one for long if it looks at it while it is delivered."""
+        if time.monotonic() > self.hurried_at_s + 4:
+            self.hurried_at_s = time.monotonic()
+            self.command("postqueue", "-f")
+
+    def has_told(self, events: list[dict[str, Any]], count: int) -> bool:
+        """Tell whether of so many messages it is known what became of them."""
+        self.hurry()
+        return len(told(events)) >= count
 
     def say(self, *lines: bytes, port: int = 0) -> None:
         """Say lines without any manners, each after the server has answered the one before, and leave."""
@@ -220,7 +231,7 @@ def test_each_message_is_one_transaction_with_what_became_of_it(
 ) -> None:
     running = follow("postfix", "--print", "--from-start", str(postfix.log))
     send_all_kinds(postfix)
-    running.wait(lambda: len(told(running.events)) >= len(postfix.expected))
+    running.wait(lambda: postfix.has_told(running.events, len(postfix.expected)))
     running.wait(lambda: any(each.get("outcome") == "aborted" for each in transactions(running.events)))
     returned = [sender for sender, outcome, _ in postfix.expected if outcome in ("bounced", "partial", "expired")]
     running.wait(lambda: len(_notifications(running)) >= len(returned))
@@ -253,7 +264,7 @@ def _try(message: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_totals_are_those_of_pflogsumm(postfix: Postfix) -> None:
     for _ in range(3):
         send_all_kinds(postfix)
-    wait(lambda: not _queued(postfix), "an empty queue")
+    wait(lambda: postfix.hurry() or not _queued(postfix), "an empty queue")
     summary = subprocess.run([program("pflogsumm"), postfix.log], capture_output=True, text=True, check=True).stdout
     done = subprocess.run(
         [PROGRAM, "postfix", "--once", "--print", postfix.log], capture_output=True, text=True, check=True
@@ -302,7 +313,7 @@ def test_messages_are_told_once_through_rotation_truncation_and_restarts(
     shutil.copy2(postfix.log, f"{postfix.log}.1")
     os.truncate(postfix.log, 0)
     postfix.expect(postfix.mail("d_relay"), "sent", d_relay="sent")
-    running.wait(lambda: len(told(events + running.events)) >= 5)
+    running.wait(lambda: postfix.has_told(events + running.events, 5))
     running.stop()
     events += running.events
 

@@ -34,8 +34,9 @@ class NginxParser:
 
     def __init__(self, settings: LogsSettings) -> None:
         self._clock = LineClock(zone_named(settings.timezone))
-        self._access = None if settings.format == "json" else AccessLog(chosen_format(settings), self._clock)
-        # A line of an error log begins with a date, which no value of a usual format does.
+        self._feed_access = (
+            self._feed_json if settings.format == "json" else AccessLog(chosen_format(settings), self._clock).feed
+        )
         self._syslog_clock = LineClock(zone_named(settings.timezone))
 
     @staticmethod
@@ -66,10 +67,12 @@ class NginxParser:
             return (self._feed(record.message, record.ts_s),) if "nginx" in record.program else ()
 
     def _feed(self, line: str, now_s: float) -> Event:
+        # A line of an error log begins with a date, which no value of a usual format does.
         if line[4:5] == "/" and line[7:8] == "/":
             return feed_error(line, self._clock, now_s)
-        if self._access is not None:
-            return self._access.feed(line, now_s)
+        return self._feed_access(line, now_s)
+
+    def _feed_json(self, line: str, now_s: float) -> Event:
         try:
             values = json.loads(line)
             if not isinstance(values, dict) or "__REALTIME_TIMESTAMP" in values:

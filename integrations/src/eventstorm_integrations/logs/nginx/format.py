@@ -13,7 +13,7 @@ from typing import NamedTuple
 from eventstorm.errors import SettingError
 from eventstorm_integrations.logs.nginx.variables import UPSTREAM, may_hold_space
 
-__all__ = ["NAMED", "REQUEST_GROUPS", "LogFormat", "compile_format", "unescape_default", "unescape_json"]
+__all__ = ["NAMED", "LogFormat", "compile_format", "unescape_default", "unescape_json"]
 
 _COMBINED = (
     '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
@@ -28,8 +28,6 @@ NAMED = {
 }
 """Formats that have a name without any nginx.conf: nginx's own, those of its packages, and what others made usual."""
 
-REQUEST_GROUPS = ("request.method", "request.path", "request.query", "request.version")
-
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 _HEX = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 _JSON = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
@@ -40,9 +38,7 @@ class LogFormat(NamedTuple):
     """A format that lines can be read with."""
 
     names: tuple[str, ...]
-    """The variables, in the order of the pattern's groups. Before ``request`` go four groups of its parts,
-    REQUEST_GROUPS, which are None where it is not of the usual form; then ``request`` holds it whole, and is None else.
-    """
+    """The variables, in the order of the pattern's groups."""
     pattern: re.Pattern[str]
     unescape: Callable[[str], str]
 
@@ -73,12 +69,8 @@ def compile_format(text: str, escape: str = "default", *, more: bool = False) ->
         end = variable.end()
         after = text[end : found[index + 1].start() if index + 1 < len(found) else len(text)]
         name = variable[1] or variable[2]
-        value = f"({_value(name, after, escape)})"
-        if name == "request" and after:
-            names += REQUEST_GROUPS
-            value = f"(?:{_usual_request(after[0], escape)}|{value})"
         names.append(name)
-        parts.append(re.escape(before) + value)
+        parts.append(f"{re.escape(before)}({_value(name, after, escape)})")
     tail = r"(?: .*)?" if more else ""
     pattern = re.compile(f"{''.join(parts)}{re.escape(text[end:])}{tail}\\Z", re.DOTALL)
     unescape = _UNESCAPE.get(escape)
@@ -100,12 +92,6 @@ def _value(name: str, after: str, escape: str) -> str:
     if len(after) > 1 and may_hold_space(name):  # as long as the next character is not that of the format too
         return f"[^{stop}]*(?:{stop}(?!{re.escape(after[1])})[^{stop}]*)*"
     return f"[^{stop}]*"
-
-
-def _usual_request(stop: str, escape: str) -> str:
-    """Return the pattern of a request line as browsers send it; taking it apart here is faster than afterwards."""
-    no = re.escape(stop) + ("" if escape == "default" else r"\\")
-    return rf"([A-Z]{{1,32}}) (/[^ ?{no}]*)(?:\?([^ {no}]*))? HTTP/(\d(?:\.\d)?)(?={re.escape(stop)})"
 
 
 def unescape_default(text: str) -> str:

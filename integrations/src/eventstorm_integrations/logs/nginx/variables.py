@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 __all__ = [
+    "METHODS",
     "REQUEST_PARTS",
     "TIMES",
     "UPSTREAM",
@@ -118,12 +119,12 @@ def _redact(text: str) -> str:
 
 
 # As the middlewares have it: strangers' words must not become so many names of methods.
-_METHODS = frozenset(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "QUERY"])
+METHODS = frozenset(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "QUERY"])
 
 
 def add_method(request: dict[str, Any], method: str) -> None:
     """Add a request's method; one that is not of HTTP's own is ``_OTHER``, and ``method_original`` says which."""
-    if method in _METHODS:
+    if method in METHODS:
         request["method"] = method
     else:
         request["method"], request["method_original"] = "_OTHER", method
