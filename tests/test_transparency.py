@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from documents import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 try:
-    from transparency import Comparison, Suite, outcomes  # type: ignore[import-not-found]
+    from transparency import Comparison, Runner, Suite, outcomes  # type: ignore[import-not-found]
 finally:
     sys.path.remove(str(ROOT / "scripts"))
 
@@ -65,6 +66,29 @@ def test_what_is_equal_in_another_try_is_told_and_no_problem() -> None:
 
     assert list(comparison.problems()) == []
     assert list(comparison.notes()) == ["a.py::two: differed, and not in another try"]
+
+
+class Scripted(Runner):
+    """Runs nothing, and has the outcomes of a test, without the launcher and with it by turns."""
+
+    def __init__(self, folder: Path, *runs: dict[str, str]) -> None:
+        self.suite, self.folder, self.left = SUITE, folder, list(runs)
+        self.files: list[list[str]] = []
+
+    def _run(self, sink: object, instrumented: bool, files: Sequence[str] = ()) -> dict[str, str]:
+        self.files.append([*files])
+        return self.left.pop(0)
+
+
+def test_what_differs_is_tried_again_twice_by_whole_files(tmp_path: Path) -> None:
+    bad = {**GOOD, "a.py::two": "failure"}
+    equal = Scripted(tmp_path, GOOD, GOOD)
+    busy = Scripted(tmp_path, GOOD, bad, bad, GOOD, GOOD, GOOD)
+    broken = Scripted(tmp_path, GOOD, bad, GOOD, bad, GOOD, bad)
+
+    assert [runner.compare().changed for runner in (equal, busy, broken)] == [[], [], ["a.py::two"]]
+    assert equal.files == [[], []]
+    assert busy.files == broken.files == [[], [], *[["a.py"]] * 4]
 
 
 def test_a_failure_without_the_launcher_is_told() -> None:
