@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import copy
 import gc
+import pickle
 import threading
 import time
 import weakref
@@ -46,6 +48,20 @@ hello = sending(START, body(b"hello"))
 
 def served_by(recorded: Recorded, app: Callable[..., Any], scope: Any = None, **arguments: Any) -> Served:
     return serve(EventstormMiddleware(app, HttpSettings(), source=recorded), scope, **arguments)
+
+
+def test_a_scope_can_be_copied_and_pickled(recorded: Recorded) -> None:
+    copies: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        copies.extend([copy.deepcopy(scope), copy.copy(scope), pickle.loads(pickle.dumps(scope))])
+        await served_by_inner(copies[0], receive, send)
+
+    served_by_inner = EventstormMiddleware(hello, HttpSettings(), source=recorded)
+    served_by(recorded, app, scope_of(extensions={}))
+
+    assert recorded.hit()["http"]["response"]["body"]["size"] == 5
+    assert [each["path"] for each in copies] == ["/", "/", "/"]
 
 
 def test_servers_are_returned_what_applications_return(recorded: Recorded) -> None:

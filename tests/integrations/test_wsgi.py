@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
 import sys
@@ -591,6 +592,16 @@ def test_a_fault_of_our_own_reaches_nobody(recorded: Recorded, expected_faults: 
 
     assert served.body == b"hello"
     assert not recorded.events
+
+
+def test_a_port_may_be_a_number_and_an_environ_may_be_copied_deeply(recorded: Recorded) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        text = {name: value for name, value in environ.items() if not name.startswith("wsgi.")}
+        return EventstormMiddleware(hello, HttpSettings(), source=recorded)(copy.deepcopy(text), start_response)
+
+    served_by(recorded, app, environ=environ_of(HTTP_HOST=None, SERVER_NAME="shop.example", SERVER_PORT=8080))
+
+    assert recorded.hit()["server"] == {"address": "shop.example", "port": 8080}
 
 
 def test_an_environ_that_is_no_dictionary_is_served(expected_faults: set[str], recorded: Recorded) -> None:

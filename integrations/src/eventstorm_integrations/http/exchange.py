@@ -59,6 +59,14 @@ class Exchange:
             # Without the exchange itself, which would hold itself.
             self._take({key: value for key, value in request.items() if key != EXCHANGE_KEY})
 
+    def __deepcopy__(self, memo: object) -> Exchange:
+        """Stay the same where an application copies its environ or scope: the request is the same too."""
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Become None where an application pickles its environ or scope, in which only this request is recorded."""
+        return type(None), ()
+
     def _take(self, request: Any) -> None:
         """Keep a copy of the environ or the scope."""
         raise NotImplementedError

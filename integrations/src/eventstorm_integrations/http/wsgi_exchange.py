@@ -136,7 +136,7 @@ class WsgiExchange(Exchange):
                 response["header"] = recorder.headers(pairs)
         host, port = get("HTTP_HOST"), None
         if not host:
-            host, port = get("SERVER_NAME", ""), number(get("SERVER_PORT", ""))
+            host, port = get("SERVER_NAME", ""), number(str(get("SERVER_PORT", "")))  # hypercorn has a number there
         length, query, agent = get("CONTENT_LENGTH"), get("QUERY_STRING"), get("HTTP_USER_AGENT")
         request_bytes = number(length) if length else None
         if request_bytes is None and "HTTP_TRANSFER_ENCODING" not in environ:
