@@ -48,6 +48,15 @@ SIGINT, or done with --once; 1 with --once, something was not read or not sent;
 # With --once, a router must be there by then.
 _PATIENCE_S = 3.0
 
+_GENERIC = ("topic", "time_field", "time_format")
+_OPTIONS = {
+    "nginx": ("format", "config"),
+    "csv": ("columns", *_GENERIC),
+    "json": _GENERIC,
+    "logfmt": _GENERIC,
+    "regex": ("pattern", *_GENERIC),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
@@ -68,15 +77,16 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--print", action="store_true", help="write JSON lines to standard output instead")
     parser.add_argument("--timezone", metavar="ZONE", help=said["timezone"])
     parser.add_argument("--state", metavar="FOLDER", help=said["state"])
-    if name == "nginx":
-        parser.add_argument("--format", metavar="FORMAT", help=said["format"].removeprefix("nginx: "))
-        parser.add_argument("--config", metavar="FILE", help=said["config"].removeprefix("nginx: "))
+    for option in _OPTIONS.get(name, ()):
+        text = said[option].partition(": ")[2] or said[option]
+        parser.add_argument(f"--{option.replace('_', '-')}", metavar=option.rpartition("_")[2].upper(), help=text)
     parser.add_argument("--settings", metavar="FILE", type=Path, help="settings, in place of ./eventstorm.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Follow or read the files."""
-    keywords = {name: getattr(arguments, name, None) for name in ("timezone", "state", "format", "config")}
+    options = {"timezone", "state", *(option for each in _OPTIONS.values() for option in each)}
+    keywords = {name: getattr(arguments, name, None) for name in options}
     settings = load(LogsSettings, "logs", keywords, arguments.settings)
     sdk = load(SdkSettings, "sdk", {"endpoint": arguments.endpoint}, arguments.settings)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from eventstorm.errors import SettingError
 from eventstorm.settings import at_least, setting
+from eventstorm.topics import RESERVED_PREFIX, is_valid_topic
 from eventstorm_integrations.logs.times import zone_named
 
 __all__ = ["LogsSettings"]
@@ -13,6 +15,12 @@ __all__ = ["LogsSettings"]
 
 def _zone(value: Any, place: str) -> Any:
     zone_named(value, place)
+    return value
+
+
+def _topic(value: Any, place: str) -> Any:
+    if not is_valid_topic(value) or value.startswith(RESERVED_PREFIX):
+        raise SettingError(f"{place}: {value!r} is no topic; write segments of a-z, 0-9, _ and - joined by dots")
     return value
 
 
@@ -30,3 +38,8 @@ class LogsSettings:
         86_400.0, "Postfix: a message of which no line came for so long is told as incomplete", at_least(60)
     )
     max_transactions: int = setting(100_000, "Postfix, sshd: the most messages or connections in memory", at_least(100))
+    topic: str = setting("log.line", "regex, json, logfmt, csv: the topic of their events", _topic)
+    pattern: str = setting("", "regex: a regular expression with named groups, for a whole line")
+    columns: tuple[str, ...] = setting((), "csv: names of the columns; empty to take them from the first line")
+    time_field: str = setting("", "regex, json, logfmt, csv: the field that holds the time; empty to look for one")
+    time_format: str = setting("", "its form, as strptime has it; empty for ISO 8601 or seconds since 1970")
