@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from eventstorm_integrations import starlette
 from eventstorm_integrations._framework import needs
 from eventstorm_integrations.http import Emits, Hook, HttpSettings
 
 with needs("fastapi", "0.100"):
     import fastapi.routing  # noqa: F401  # whose class is replaced once it is there
+
+    # Here, so that who misses FastAPI is told of it, not of Starlette.
+    from eventstorm_integrations import starlette
 
 __all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrument", "uninstrument_app"]
 
