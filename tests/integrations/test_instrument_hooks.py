@@ -211,6 +211,15 @@ def test_an_integration_that_refuses_is_skipped_quietly_but_told_to_who_debugs(f
     )
 
 
+def test_a_program_may_have_a_module_of_its_own_that_is_called_logging(tmp_path: Path) -> None:
+    (tmp_path / "logging.py").write_text("value = 7\n")
+    (tmp_path / "program.py").write_text("import logging; print(logging.value)")
+
+    done = run(tmp_path, NOWHERE, "python", "program.py")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+
+
 def test_an_interrupt_is_nobodys_fault(folder: Path) -> None:
     (folder / "library/integration.py").write_text("raise KeyboardInterrupt")
 

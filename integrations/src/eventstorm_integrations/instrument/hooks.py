@@ -114,10 +114,17 @@ class Hooks:
             except ImportError as error:  # missing or too old, which only those hear of who asked for it by its name
                 _tell(name, error)
             except (Exception, SystemExit):
-                from eventstorm_integrations._guard import guard
+                _tell_fault(name)
 
-                log = __import__("logging").getLogger(__name__)
-                guard.caught("instrument.fault", log, f"eventstorm-instrument: {name} is not instrumented")
+
+def _tell_fault(name: str) -> None:
+    try:
+        from eventstorm_integrations._guard import guard
+
+        log = __import__("logging").getLogger(__name__)
+        guard.caught("instrument.fault", log, f"eventstorm-instrument: {name} is not instrumented")
+    except Exception:
+        return  # a program whose own modules have such names as `logging`: there is nobody to tell
 
 
 def _tell(name: str, error: ImportError) -> None:
