@@ -30,8 +30,8 @@ from documents import ROOT, Block, blocks, pages
 README = blocks(ROOT / "README.md")
 # What these do is the business of the run that we are part of.
 _OURS = re.compile(r"^(\./scripts/test|nox|\.venv-dev/bin/nox)\b")
-# These go on until they are told to stop.
-_ENDLESS = re.compile(r"^(?!.*--once)eventstorm(-| )(logs|up|router|sink|sysmon|tap|top|instrument gunicorn)\b")
+# These go on until they are told to stop; what runs in the background (&) is stopped by its own example.
+_ENDLESS = re.compile(r"^(?!.*(--once|&$))eventstorm(-| )(logs|up|router|sink|sysmon|tap|top|instrument gunicorn)\b")
 # And of them, these bind ports.
 _BINDS = re.compile(r"^eventstorm(-| )(up|router)\b")
 DEADLINE_S = 60.0

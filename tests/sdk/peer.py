@@ -147,7 +147,7 @@ def run(code: str, endpoint: str, folder: Path, **variables: str) -> tuple[int, 
     started = time.monotonic()
     with program(code, endpoint, folder, **variables) as process:
         try:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=120)
         finally:
             process.kill()
     return process.returncode, out, err, time.monotonic() - started
