@@ -290,6 +290,82 @@ def test_a_path_that_the_server_sends_has_the_announced_length(recorded: Recorde
     assert "error" not in recorded.hit()
 
 
+TRAILERS = {"type": "http.response.trailers", "headers": []}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [body(b"abc")],
+        [{"type": "http.response.pathsend", "path": "/srv/file"}],
+        [{"type": "http.response.zerocopysend", "file": 3, "count": 3}],
+        [body(b"abc"), {**TRAILERS, "more_trailers": True}],
+    ],
+)
+def test_a_response_is_not_over_before_its_last_trailers(messages: list[Any], recorded: Recorded) -> None:
+    served_by(recorded, sending({**START, "trailers": True}, *messages))
+
+    assert recorded.hit()["error"] == {"type": "incomplete_response"}
+
+
+def test_a_file_that_the_server_copies_by_itself_is_counted(recorded: Recorded) -> None:
+    copy = {"type": "http.response.zerocopysend", "file": 3, "count": 5}
+
+    served_by(recorded, sending(START, {**copy, "more_body": True}, copy))
+
+    assert recorded.hit()["http"]["response"]["body"]["size"] == 10
+    assert "error" not in recorded.hit()
+
+
+def test_what_the_server_refuses_is_not_told(recorded: Recorded) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for wrong in (body(b"too early", True), START, {**START, "status": 500}):
+            with contextlib.suppress(RuntimeError):
+                await send(wrong)
+        await send(body(b"abc"))
+        with contextlib.suppress(RuntimeError):
+            await send(body(b"too late"))
+
+    served_by(recorded, app)
+
+    assert recorded.hit()["http"]["response"] == {"status_code": 200, "body": {"size": 3}}
+
+
+def test_what_comes_after_the_end_does_not_count_though_a_server_lets_it_pass(recorded: Recorded) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in (START, body(b"abc"), body(b"more")):
+            await send(message)
+
+    async def send(message: Any) -> None: ...
+
+    asyncio.run(EventstormMiddleware(app, HttpSettings(), source=recorded)(scope_of(), asyncio.Event().wait, send))  # type: ignore[arg-type]
+
+    assert recorded.hit()["http"]["response"]["body"]["size"] == 3
+
+
+def test_a_scope_changed_by_the_application_is_recorded_as_it_came(recorded: Recorded) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["path"], scope["client"] = "/there", ("203.0.113.9", 5)
+        await hello(scope, receive, send)
+
+    served_by(recorded, app, scope_of(path="/mounted/there"))
+
+    assert recorded.hit()["url"]["path"] == "/mounted/there"
+    assert recorded.hit()["client"]["address"] == "192.0.2.7"
+
+
+def test_what_a_scope_held_is_let_go_when_the_request_is_over(recorded: Recorded) -> None:
+    class Thing:
+        pass
+
+    scope = scope_of(thing=Thing())
+    gone = weakref.ref(scope["thing"])
+    served_by(recorded, hello, scope)
+    del scope["thing"]
+
+    assert gone() is None, "though the scope itself is still there"
+
+
 def test_early_hints_and_unknown_messages_pass(recorded: Recorded) -> None:
     hint = {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]}
 
@@ -549,6 +625,36 @@ def test_a_refused_websocket_has_its_status(messages: list[Any], status: int, re
 
     assert event["http"]["response"]["status_code"] == status
     assert "close" not in event["websocket"]
+
+
+@pytest.mark.parametrize(
+    ("closed", "left", "told"),
+    [
+        ({"type": "websocket.close"}, {"type": "websocket.disconnect", "code": 1006}, {"by": "server", "code": 1000}),
+        (None, {"type": "websocket.disconnect"}, {"by": "client", "code": 1005}),
+        (None, {"type": "websocket.disconnect", "code": 1001}, {"by": "client", "code": 1001}),
+    ],
+)
+def test_who_closes_a_websocket_first_is_told(closed: Any, left: Any, told: Any, recorded: Recorded) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        if closed is not None:
+            await send(closed)
+        await receive()
+        with contextlib.suppress(RuntimeError):
+            await send({"type": "websocket.close", "code": 4000})
+
+    served_by(recorded, app, socket_of(), incoming=[left])
+
+    assert recorded.of("websocket.session")[0]["websocket"]["close"] == told
+
+
+def test_a_text_that_is_not_whole_is_counted_nevertheless(recorded: Recorded) -> None:
+    served_by(
+        recorded, sending({"type": "websocket.accept"}, {"type": "websocket.send", "text": "\ud800"}), socket_of()
+    )
+
+    assert recorded.of("websocket.session")[0]["websocket"]["sent"] == {"messages": 1, "bytes": 3}
 
 
 def test_an_exception_in_a_session_passes_through_and_is_told(recorded: Recorded) -> None:

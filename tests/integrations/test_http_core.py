@@ -21,7 +21,7 @@ from eventstorm.settings import build, load
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.http.client import TrustedProxies
 from eventstorm_integrations.http.redact import REDACTED, Redaction
-from eventstorm_integrations.http.text import MAX_TEXT, from_bytes, from_latin1, valid
+from eventstorm_integrations.http.text import MAX_TEXT, from_bytes, from_latin1, number, valid
 from eventstorm_integrations.http.trace import draw, identify, parse_traceparent
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
 from integrations.asgi_server import scope_of
@@ -355,6 +355,8 @@ PROXIES = ("10.0.0.0/8", "2001:db8:1::/48", "127.0.0.1")
         ("10.0.0.1", "198.51.100.1\r\nX-Evil: 1", "10.0.0.1"),
         ("10.0.0.1", "6.6.6.6," * 5000 + "198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "10.0.0.1," * 5000, "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1" + ", 10.3.3.3" * 31, "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1" + ", 10.3.3.3" * 32, "10.3.3.3"),  # nobody has so many
         ("nonsense", "198.51.100.1", "nonsense"),
     ],
 )
@@ -527,6 +529,17 @@ def test_any_string_becomes_a_text_that_can_be_encoded(value: str) -> None:
     for text in (valid(value), from_latin1(value)):
         assert text.encode().decode() == text
     assert valid(value) == value or any("\ud800" <= each <= "\udfff" for each in value)
+
+
+def test_texts_are_bounded() -> None:
+    assert len(valid("x" * 10**6)) == len(from_latin1("x" * 10**6)) == len(from_bytes(b"x" * 10**6)) == MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [("0", 0), ("9" * 18, 10**18 - 1), ("9" * 19, None), ("-1", None), ("\u0665", None), ("", None)]
+)
+def test_a_number_of_a_header_is_one_that_fits(value: str, told: int | None) -> None:
+    assert number(value) == told
 
 
 @given(st.binary())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import io
@@ -224,6 +225,83 @@ def test_an_exception_in_close_leaves_the_status_of_an_empty_body(recorded: Reco
 
     assert recorded.hit()["error"] == {"type": "ValueError"}
     assert recorded.hit()["http"]["response"]["status_code"] == 200, "servers send the header at the end of the body"
+
+
+def test_the_first_error_is_told(recorded: Recorded) -> None:
+    class Failing(Closable):
+        def __iter__(self) -> Iterator[bytes]:
+            raise LookupError
+
+    served_by(recorded, answering(Failing(error=ValueError())))
+
+    assert recorded.hit()["error"] == {"type": "LookupError"}
+
+
+def test_what_the_server_makes_of_an_error_is_not_told_in_its_place(recorded: Recorded) -> None:
+    def chunks() -> Iterator[bytes]:
+        raise LookupError
+        yield b""
+
+    body = EventstormMiddleware(answering(chunks), HttpSettings(), source=recorded)(environ_of(), lambda *_: print)
+    with contextlib.suppress(ConnectionError):
+        try:
+            list(body)
+        except LookupError:
+            try:
+                raise ConnectionError from None
+            finally:
+                body.close()  # type: ignore[attr-defined]
+
+    assert recorded.hit()["error"] == {"type": "LookupError"}
+
+
+@pytest.mark.parametrize("result", [lambda: [b"ab"], lambda: iter([b"ab"])])
+def test_a_body_that_was_taken_to_its_end_has_no_error_whatever_else_the_server_handles(
+    result: Callable[[], Any], recorded: Recorded
+) -> None:
+    body = EventstormMiddleware(answering(result), HttpSettings(), source=recorded)(environ_of(), lambda *_: print)
+    try:
+        raise OSError("of another connection")
+    except OSError:
+        assert list(body) == [b"ab"]
+        body.close()  # type: ignore[attr-defined]
+
+    assert "error" not in recorded.hit()
+
+
+@pytest.mark.parametrize("result", [[], [b""], (b"", b"")])
+def test_where_no_byte_was_sent_none_was_the_first(result: Any, recorded: Recorded) -> None:
+    served_by(recorded, answering(result))
+
+    assert "time_to_first_byte" not in recorded.hit()
+
+
+@pytest.mark.parametrize("result", [[b"ab", 7], (None,), iter([7])])
+def test_wrong_chunks_reach_the_server_and_do_no_harm(result: Any, recorded: Recorded) -> None:
+    served = served_by(recorded, answering(result))
+
+    assert served.error is None
+    assert served.closings == []
+    assert recorded.hit()["http"]["response"]["status_code"] == 200
+
+
+def test_a_file_with_a_close_of_its_own_keeps_it(recorded: Recorded) -> None:
+    closed: list[str] = []
+
+    def close() -> None:
+        closed.append("own")
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> FileWrapper:
+        start_response("200 OK", HEADERS)
+        file = FileWrapper(io.BytesIO(b"content"))
+        file.close = close  # type: ignore[method-assign]
+        return file
+
+    served = served_by(recorded, app, close=2)
+
+    assert closed == ["own", "own"], "as it would be without the middleware"
+    assert served.result.close is close
+    assert len(recorded.of("http.hit")) == 1
 
 
 def test_a_length_is_there_where_it_was(recorded: Recorded) -> None:
@@ -579,6 +657,7 @@ def test_headers_of_any_bytes_and_size_do_no_harm(recorded: Recorded) -> None:
 
     assert served_by(recorded, hello, environ=environ).body == b"hello"
     assert recorded.hit()["http"]["request"]["method"] == "_OTHER"
+    assert recorded.hit()["http"]["request"]["method_original"] == "\u00ff" * 40
 
 
 def test_an_environ_that_lacks_nearly_everything_is_served(recorded: Recorded) -> None:
@@ -637,6 +716,18 @@ def test_neither_application_nor_body_is_kept_alive(recorded: Recorded) -> None:
         assert bodies[0]() is None
     finally:
         gc.enable()
+
+
+def test_what_an_environ_held_is_let_go_when_the_request_is_over(recorded: Recorded) -> None:
+    class Thing:
+        pass
+
+    environ = environ_of(thing=Thing())
+    gone = weakref.ref(environ["thing"])
+    served_by(recorded, hello, environ=environ)
+    del environ["thing"]
+
+    assert gone() is None, "though the environ itself is still there"
 
 
 def test_a_server_whose_start_response_returns_nothing_is_served(recorded: Recorded) -> None:

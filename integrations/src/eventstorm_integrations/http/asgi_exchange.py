@@ -134,7 +134,7 @@ class HttpExchange(_AsgiExchange):
                 kind = message["type"]
                 if kind == "http.request":
                     self.received_bytes += len(message.get("body") or b"")
-                elif kind == "http.disconnect" and self.ended_s is None:
+                elif kind == "http.disconnect":
                     self.disconnected = True
             except Exception:  # a message that is wrong, which is the application's to say
                 pass
