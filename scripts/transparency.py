@@ -112,18 +112,24 @@ class Runner:
         self.version = version(suite.name)
         self._place = folder / f"{suite.name}-{self.version}"
         self._programs = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
+        self._pip = [str(self._programs / "python"), "-m", "pip", "-q"]
         if not (self._place / "ready").exists():
             folder.mkdir(parents=True, exist_ok=True)
             self._prepare()
             (self._place / "ready").touch()
+        # Each time, since entry points may have changed.
+        ours = [word for path in ("sdk/python", "integrations") for word in ("-e", str(ROOT / path))]
+        self._call([*self._pip, "install", *ours])
 
     def compare(self) -> Comparison:
-        """Run it both ways, and what differs once more."""
+        """Run it both ways, and what differs again."""
+        events = self.folder / "events.jsonl"
+        events.unlink(missing_ok=True)
         settings = SinkSettings(
             ingress="tcp://127.0.0.1:0",
             egress="tcp://127.0.0.1:0",
             embed_router=True,
-            stores=(f"jsonl:{self.folder / 'events.jsonl'}",),
+            stores=(f"jsonl:{events}",),
         )
         with Sink(settings) as sink:
             bare = self._run(sink, instrumented=False)
@@ -143,10 +149,11 @@ class Runner:
 
     def _prepare(self) -> None:
         self._call([sys.executable, "-m", "venv", "--clear", str(self.folder / "environment")])
-        pip = [str(self._programs / "python"), "-m", "pip", "-q"]
-        self._call([*pip, "install", "pip>=25.1"])  # the first that knows dependency groups
+        self._call([*self._pip, "install", "pip>=25.1"])  # the first that knows dependency groups
         wanted = f"{self.suite.name}=={self.version}"
-        self._call([*pip, "download", "--no-deps", "--no-binary", self.suite.name, "-d", str(self.folder), wanted])
+        self._call(
+            [*self._pip, "download", "--no-deps", "--no-binary", self.suite.name, "-d", str(self.folder), wanted]
+        )
         (archive,) = self.folder.glob(f"*-{self.version}.tar.gz")
         # Not the library itself: what is tested is what is installed.
         parts = tuple(f"{self._place.name}/{part}" for part in ("tests/", "pyproject.toml", "uv.lock"))
@@ -156,8 +163,7 @@ class Runner:
         constraints = self.folder / "constraints.txt"
         constraints.write_text("\n".join(_locked(self._place / "uv.lock")), "utf-8")
         group = ["--group", f"{self._place / 'pyproject.toml'}:{self.suite.group}", "-c", str(constraints)]
-        ours = [word for path in ("sdk/python", "integrations") for word in ("-e", str(ROOT / path))]
-        self._call([*pip, "install", wanted, *group, *ours])
+        self._call([*self._pip, "install", wanted, *group])
 
     def _run(self, sink: Sink, instrumented: bool, files: Sequence[str] = ()) -> Outcomes:
         way = "instrumented" if instrumented else "bare"
