@@ -162,6 +162,27 @@ def test_what_cannot_be_run_has_the_exit_code_of_a_shell(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "variable", "told"),
+    [
+        ("", "2", "EVENTSTORM_HTTP_SAMPLE_RATE: 2.0 is not from 0 to 1"),
+        ("[http]\nsample_rte = 0.1\n", "", "eventstorm.toml, line 2: unknown setting 'sample_rte'; did you mean"),
+        ("[http\n", "", "eventstorm.toml, line 1: not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line_before_the_program_starts(
+    file: str, variable: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "eventstorm.toml").write_text(file)
+    variables = {"EVENTSTORM_HTTP_SAMPLE_RATE": variable} if variable else {}
+
+    done = run(tmp_path, NOWHERE, "python", "-c", "print('started')", **variables)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"eventstorm-instrument: {told}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_help_is_of_the_launcher_unless_it_is_the_programs(tmp_path: Path) -> None:
     ours, theirs = run(tmp_path, NOWHERE, "--help"), run(tmp_path, NOWHERE, "python", "--help")
 

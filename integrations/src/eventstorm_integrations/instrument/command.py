@@ -12,6 +12,7 @@ from pathlib import Path
 from eventstorm.cli import DONE, WRONG_USAGE, run_alone
 from eventstorm.errors import StartError
 from eventstorm.settings import load, nearest
+from eventstorm_integrations.http.settings import HttpSettings
 from eventstorm_integrations.instrument.settings import InstrumentSettings
 from eventstorm_integrations.instrument.table import ALL, DISABLED, TABLE, Row, encode, find_rows
 
@@ -57,7 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not command:
         print("eventstorm-instrument: no COMMAND to run; see eventstorm-instrument --help", file=sys.stderr)
         return WRONG_USAGE
-    return _become(command, environment_of(os.environ, _enabled_rows()))
+    rows = _enabled_rows()
+    if rows:
+        # Said here in one line, and not by each program in many, of whose requests nothing would be recorded.
+        load(HttpSettings, "http", {})
+    return _become(command, environment_of(os.environ, rows))
 
 
 def main() -> int:
