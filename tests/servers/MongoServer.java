@@ -16,10 +16,12 @@ import org.h2.mvstore.MVStore;
 public class MongoServer {
     public static void main(String[] arguments) throws Exception {
         Path fault = Path.of(arguments[2]);
-        MVStore file = new MVStore.Builder().fileName(arguments[1]).autoCommitDisabled().open();
+        MVStore file = new MVStore.Builder().fileName(arguments[1]).autoCommitDisabled()
+            .autoCommitBufferSize(0).open();
         H2Backend backend = new H2Backend(file) {
+            // One at a time, so that no commit holds half of another command: a document without its index, say.
             @Override
-            public Document handleMessage(MongoMessage message) {
+            public synchronized Document handleMessage(MongoMessage message) {
                 String command = message.getDocument().keySet().iterator().next();
                 String[] words = Files.exists(fault) ? read(fault).split(" ", 3) : new String[] {""};
                 if (command.equals(words[0])) {

@@ -75,13 +75,14 @@ def push_series(
     Raises:
         PyMongoError: it is away, or the time is up.
     """
+    cells: dict[tuple[str, int], _Cell] = {}
     try:
-        names = _commonest(collections, matching, asked) if asked.by is not None else [""]
-        cells: dict[tuple[str, int], _Cell] = {}
+        names = _commonest(collections, matching, asked) if asked.by is not None else {"": []}
+        pipeline = _pipeline(matching, asked, [value for values in names.values() for value in values])
         for collection in collections:
-            for row in _ask(collection, _pipeline(matching, asked, names), asked):
-                key = row["_id"]["name"], int(row["_id"]["step"])
-                cell = _Cell(row["numbers"], row["result"])
+            for row in _ask(collection, pipeline, asked):
+                key = _shown(row["_id"].get("name")), int(row["_id"]["step"])
+                cell = _Cell(row["numbers"], _plain(row["result"]))
                 cells[key] = cells[key].joined(cell, asked.aggregate) if key in cells else cell
     except OperationFailure as error:
         if is_unavailable(error):
@@ -89,7 +90,8 @@ def push_series(
         return None
     points: dict[str, list[tuple[int, float | None]]] = {name: [] for name in names}
     for (name, step), cell in cells.items():
-        points[name].append((asked.start_s + step * asked.step_s, cell.value(asked.aggregate)))
+        if name in points:
+            points[name].append((asked.start_s + step * asked.step_s, cell.value(asked.aggregate)))
     return [Series(name, sorted(each)) for name, each in points.items() if each]
 
 
@@ -100,66 +102,77 @@ class _Cell(NamedTuple):
     result: float | None
 
     def joined(self, other: _Cell, aggregate: str) -> _Cell:
-        known = [float(each) for each in (self.result, other.result) if each is not None]
-        how = {"min": min, "max": max}.get(aggregate, sum)
-        return _Cell(self.numbers + other.numbers, how(known) if known else None)
+        known = [each for each in (self.result, other.result) if each is not None]
+        result = {"min": min, "max": max}.get(aggregate, sum)(known) if known else None
+        return _Cell(self.numbers + other.numbers, result)
 
     def value(self, aggregate: str) -> float | None:
         if aggregate == "count":
             return float(self.numbers)
         if not self.numbers or self.result is None:
             return None
-        return float(self.result) / (self.numbers if aggregate == "avg" else 1)
+        return self.result / (self.numbers if aggregate == "avg" else 1)
 
 
-def _commonest(collections: list[Collection[Any]], matching: Mapping[str, Any], asked: Question) -> list[str]:
-    """Return the names of the lines with the most events."""
+def _commonest(
+    collections: list[Collection[Any]], matching: Mapping[str, Any], asked: Question
+) -> dict[str, list[Any]]:
+    """Return the names of the lines with the most events, each with the values that are shown so."""
     counts: Counter[str] = Counter()
+    values: dict[str, list[Any]] = {}
     counting: list[dict[str, Any]] = [
         {"$match": dict(matching)},
-        {"$group": {"_id": _name(asked.by or ""), "events": {"$sum": 1}}},
-        {"$sort": {"events": -1, "_id": 1}},
+        {"$group": {"_id": f"${_place(asked.by or '')}", "events": {"$sum": 1}}},
+        {"$sort": {"events": -1}},
         {"$limit": _MAX_NAMES},
     ]
     for collection in collections:
         for each in _ask(collection, counting, asked):
-            counts[each["_id"]] += each["events"]
-    return sorted(counts, key=lambda name: (-counts[name], name))[:MAX_LINES]
+            name = _shown(each["_id"])
+            counts[name] += each["events"]
+            values.setdefault(name, []).append(each["_id"])
+    chosen = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_LINES]
+    return {name: values[name] for name in chosen}
 
 
-def _pipeline(matching: Mapping[str, Any], asked: Question, names: list[str]) -> list[dict[str, Any]]:
-    value = _number(f"$data.{asked.field}") if asked.field is not None else {"$literal": 1}
-    name = _name(asked.by) if asked.by is not None else {"$literal": ""}
+def _pipeline(matching: Mapping[str, Any], asked: Question, values: list[Any]) -> list[dict[str, Any]]:
+    """Return what the server is to do, with what servers of all ages know."""
+    found = dict(matching)
+    if asked.by is not None:
+        found = {"$and": [found, {_place(asked.by): {"$in": values}}]}
+    number: Any = 1
+    if asked.field is not None:
+        path = f"$data.{asked.field}"
+        # In the order of BSON's types only numbers lie between null and texts.
+        number = {"$cond": [{"$and": [{"$gt": [path, None]}, {"$lt": [path, ""]}]}, path, None]}
     since = {"$subtract": ["$ts", bson.DatetimeMS(asked.start_ms)]}
     step = {"$floor": {"$divide": [since, asked.step_s * 1000]}}
     operator = {"min": "$min", "max": "$max"}.get(asked.aggregate, "$sum")
     return [
-        {"$match": dict(matching)},
-        {"$project": {"_id": 0, "step": step, "name": name, "value": value}},
-        *([{"$match": {"name": {"$in": names}}}] if asked.by is not None else []),
+        {"$match": found},
         {
             "$group": {
-                "_id": {"name": "$name", "step": "$step"},
-                "numbers": {"$sum": {"$cond": [{"$eq": ["$value", None]}, 0, 1]}},
-                "result": {operator: "$value"},
+                "_id": {"name": f"${_place(asked.by)}" if asked.by is not None else "", "step": step},
+                "numbers": {"$sum": {"$cond": [{"$eq": [number, None]}, 0, 1]}},
+                "result": {operator: number},
             }
         },
     ]
 
 
+def _place(by: str) -> str:
+    return by if by in _SOURCE_FIELDS else f"data.{by}"
+
+
+def _plain(result: Any) -> float | None:
+    if result is None:
+        return None
+    return float(result.to_decimal() if isinstance(result, bson.Decimal128) else result)
+
+
 def _ask(collection: Collection[Any], pipeline: list[dict[str, Any]], asked: Question) -> Iterator[dict[str, Any]]:
     most_ms = max(1, int(asked.timeout_s * 1000))
     return collection.with_options(codec_options=_PLAIN).aggregate(pipeline, maxTimeMS=most_ms, allowDiskUse=True)
-
-
-def _number(path: str) -> dict[str, Any]:
-    return {"$cond": [{"$isNumber": path}, {"$toDouble": path}, None]}
-
-
-def _name(by: str) -> Any:
-    path = f"${by}" if by in _SOURCE_FIELDS else f"$data.{by}"
-    text = {"$convert": {"input": path, "to": "string", "onError": "", "onNull": ""}}
-    return {"$substrCP": [text, 0, MAX_NAME]}
 
 
 def fold_series(collections: list[Collection[Any]], matching: Mapping[str, Any], asked: Question) -> list[Series]:
@@ -207,7 +220,11 @@ def _events(
 
 
 def _text(event: Mapping[str, Any], by: str) -> str:
-    value = dig(event, by) if by in _SOURCE_FIELDS else dig(event["data"], by)
+    return _shown(dig(event, by) if by in _SOURCE_FIELDS else dig(event["data"], by))
+
+
+def _shown(value: Any) -> str:
+    """Return the name of the line that a value leads to."""
     if value is None or isinstance(value, (dict, list)):
         return ""
     if isinstance(value, bool):

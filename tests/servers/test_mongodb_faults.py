@@ -1,0 +1,205 @@
+"""The ledger through outages of a real MongoDB server: at the end emitted = stored + lost, and no event twice."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from eventstorm_sinks.batch import Book
+from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.stores import open_store
+from servers.mongodb_server import MongoServer
+from sinks.test_faults import Process, Rig, check, wait_for
+
+# What tells of the server being away soon enough for a test; and waits for an answer not much longer.
+OPTIONS = "serverSelectionTimeoutMS=200&socketTimeoutMS=3000"
+
+
+class MongoRig(Rig):
+    """A rig whose sink writes to MongoDB."""
+
+    def __init__(self, path: Path, server: MongoServer) -> None:
+        super().__init__(path)
+        self.server = server
+        self.store = f"{server.url}/faults?{OPTIONS}"
+        self.outsider: MongoClient[dict[str, object]] = MongoClient(f"{server.url}/?{OPTIONS}", connect=False)
+
+    def calm_source(self, rounds: int = 10_000, size: int = 50) -> Process:
+        """Start a source that emits 2,000 events a second at most, which such a server keeps up with."""
+        return self.source(rounds, 0.05, size)
+
+    def stored(self) -> int:
+        """Return how many events are stored, as an outsider counts them; 0 while the server is away."""
+        try:
+            return self.outsider.faults.events.estimated_document_count()
+        except PyMongoError:
+            return 0
+
+    def close(self) -> None:
+        """End what still runs."""
+        self.outsider.close()
+        super().close()
+
+    def settled(self, sink: Process, *sources: Process) -> dict[tuple[str, str], Book]:
+        """Let the sources end, then the sink; return the books, checked against the events and the sources' figures."""
+        figures = self.finish(*sources)
+        self.wait_until_told(figures)
+        said = self.end(sink, signal.SIGTERM)
+        self.store = f"{self.server.url}/faults"  # with time enough for a busy machine
+        books = self.books()
+        check(books, figures)
+        store = open_store(self.store, SinkSettings())
+        assert Counter(each.id for each in store.read()).most_common(1)[0][1] == 1
+        store.close()
+        assert not [line for line in said if "Traceback" in line]
+        return books
+
+
+@pytest.fixture
+def rig(tmp_path: Path, mongodb: MongoServer) -> Iterator[MongoRig]:
+    """Nothing started yet."""
+    rig = MongoRig(tmp_path, mongodb)
+    yield rig
+    rig.close()
+
+
+def test_a_server_that_comes_after_the_sink_gets_everything(rig: MongoRig) -> None:
+    """The sink receives and counts meanwhile, and says once what is amiss."""
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source()
+    sink.wait_for("cannot write now")
+    source.wait_for('"at": 5000')
+    rig.server.start()
+    wait_for(rig.stored, "a first event")
+    books = rig.settled(sink, source)
+    assert {topic: book.stored for (_, topic), book in books.items()} == {"test.a": 10_001, "test.b": 1_000}
+    assert sum("cannot write now" in line for line in sink.lines) == 1
+
+
+def test_a_server_that_is_killed_and_comes_back_loses_nothing(rig: MongoRig) -> None:
+    """Again and again, in the middle of writes; what it had acknowledged it still has."""
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source(rounds=40_000)
+    for _ in range(2):
+        before = rig.stored()
+        wait_for(lambda before=before: rig.stored() > before + 1000, "more events")
+        rig.server.kill()
+        at = len(source.lines)
+        wait_for(lambda at=at: len(source.lines) > at + 10, "events while there is no server")
+        rig.server.start()
+    books = rig.settled(sink, source)
+    assert {topic: book.stored for (_, topic), book in books.items()} == {"test.a": 40_001, "test.b": 4_000}
+
+
+def test_a_server_that_pauses_gets_nothing_twice(rig: MongoRig) -> None:
+    """The sink takes it for gone and sends again what the server then finds on its old connections too."""
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source()
+    wait_for(lambda: rig.stored() > 1000, "events")
+    rig.server.pause()
+    sink.wait_for("cannot write now")
+    paused_s = time.monotonic()
+    wait_for(lambda: time.monotonic() > paused_s + 3, "several attempts")
+    rig.server.go_on()
+    books = rig.settled(sink, source)
+    assert {topic: book.stored for (_, topic), book in books.items()} == {"test.a": 10_001, "test.b": 1_000}
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "text"),
+    [
+        ("insert", 13, "not authorized on faults to execute command insert"),
+        ("insert", 14031, "out of disk space"),
+        ("update", 10107, "not primary"),
+        ("insert", 10107, "not primary"),
+    ],
+)
+def test_an_error_that_passes_loses_nothing(rig: MongoRig, command: str, code: int, text: str) -> None:
+    """Credentials that are revoked and given again, a disk that is full, a primary that steps down."""
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source()
+    wait_for(lambda: rig.stored() > 1000, "events")
+    rig.server.fail(command, code, text)
+    sink.wait_for(text)
+    rig.server.mend()
+    books = rig.settled(sink, source)
+    assert {topic: book.stored for (_, topic), book in books.items()} == {"test.a": 10_001, "test.b": 1_000}
+
+
+def test_a_sink_whose_queue_is_full_counts_what_it_drops(rig: MongoRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage that is longer than the queue."""
+    monkeypatch.setenv("EVENTSTORM_SINK_QUEUE_BYTES", str(2**20))
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source(rounds=10_000, size=1000)
+    wait_for(lambda: rig.stored() > 1000, "events")
+    rig.server.kill()
+    sink.wait_for("the newest events are lost to it")
+    rig.server.start()
+    books = rig.settled(sink, source)
+    assert sum(book.overflowed for book in books.values()) > 0
+    assert not any(book.lost_way for book in books.values())
+
+
+def test_a_sink_that_is_killed_goes_on_from_its_books(rig: MongoRig) -> None:
+    """What it had inserted without having committed it, is removed, and lost on the way like what came meanwhile."""
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source(rounds=40_000)
+    wait_for(lambda: rig.stored() > 1000, "events")
+    for _ in range(2):
+        rig.end(sink, signal.SIGKILL)
+        at = len(source.lines)
+        wait_for(lambda at=at: len(source.lines) > at + 20, "events while there is no sink")
+        before = rig.stored()
+        sink = rig.sink()
+        wait_for(lambda before=before: rig.stored() > before + 1000, "more events")
+    books = rig.settled(sink, source)
+    assert sum(book.lost_way for book in books.values()) > 0
+
+
+def test_a_sink_that_is_killed_while_its_server_is_paused(rig: MongoRig) -> None:
+    """What the server finds on the dead sink's connection, after it was removed, is removed again."""
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source()
+    wait_for(lambda: rig.stored() > 1000, "events")
+    rig.server.pause()
+    at = len(source.lines)
+    wait_for(lambda: len(source.lines) > at + 50, "events that the sink sends to the paused server")
+    rig.end(sink, signal.SIGKILL)
+    sink = rig.sink()
+    rig.server.go_on()
+    before = rig.stored()
+    wait_for(lambda: rig.stored() > before + 1000, "more events")
+    rig.settled(sink, source)
+
+
+def test_the_last_sink_to_start_is_the_one_that_writes(rig: MongoRig) -> None:
+    """The one before says so, and nothing is stored twice."""
+    rig.server.start()
+    rig.router()
+    first = rig.sink()
+    source = rig.calm_source()
+    wait_for(lambda: rig.stored() > 1000, "events")
+    second = rig.sink()
+    first.wait_for("another sink has begun to write")
+    assert any("stored" in line for line in rig.end(first, signal.SIGTERM))
+    rig.settled(second, source)
