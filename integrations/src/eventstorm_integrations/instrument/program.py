@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -46,6 +45,8 @@ def why_not_instrumented(program: str, arguments: Sequence[str]) -> str | None:
             return f"{os.path.basename(interpreter)} is given -{letter}, and so starts without Eventstorm"
     if os.path.dirname(os.path.abspath(interpreter)) == os.path.dirname(sys.executable):
         return None
+    import subprocess  # here, since it takes longer than all the rest of this
+
     check = [interpreter, "-c", "import eventstorm_integrations.instrument"]
     try:
         code = subprocess.run(
