@@ -69,6 +69,12 @@ server {{
     location / {{ return 200 "j"; }}
 }}
 server {{
+    listen 127.0.0.1:{to_syslog};
+    root {folder}/www;
+    access_log syslog:server=127.0.0.1:{syslog},tag=web_nginx;
+    error_log syslog:server=127.0.0.1:{syslog},tag=web_nginx;
+}}
+server {{
     listen 127.0.0.1:{inner};
     access_log off;
     location / {{ add_header X-Made 'in "here'; return 201 "made"; }}
@@ -87,6 +93,8 @@ class Nginx:
     as_json: int
     inner: int
     dead: int
+    to_syslog: int
+    syslog: int
 
     def log(self, name: str) -> Path:
         return self.folder / "logs" / name
@@ -107,7 +115,9 @@ def nginx(tmp_path: Path) -> Iterator[Nginx]:
             each.chmod(0o755)
     (folder / "www/index.html").write_text("hello")
     (folder / "passwords").write_text("ada:{PLAIN}right\n")
-    ports = dict(zip(("combined", "timed", "as_json", "inner", "dead"), free_ports(5), strict=True))
+    ports = dict(
+        zip(("combined", "timed", "as_json", "inner", "dead", "to_syslog", "syslog"), free_ports(7), strict=True)
+    )
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{kind}_temp_path {folder}/tmp/{kind};" for kind in kinds)
     (folder / "nginx.conf").write_text(
@@ -306,6 +316,22 @@ def test_errors_are_records_with_the_request_they_are_about(nginx: Nginx, follow
     (refused,) = told("Connection refused")
     assert refused["nginx"]["upstream"] == f"http://127.0.0.1:{nginx.dead}/tried-two"
     assert told("limiting")[0]["nginx"]["limit"]["zone"] == "slow"
+
+
+def test_what_nginx_logs_to_syslog_is_told_as_what_it_logs_to_files(
+    nginx: Nginx, follow: Callable[..., Running]
+) -> None:
+    running = follow("nginx", "--print", "--syslog", f"udp://127.0.0.1:{nginx.syslog}")
+    assert f"udp://127.0.0.1:{nginx.syslog}" in running.ready
+    for number in range(50):
+        curl("-A", 'a "b" é', f"http://127.0.0.1:{nginx.to_syslog}/{number}")
+    running.wait(lambda: len(running.events) >= 100)
+    running.stop()
+
+    assert [hit["url"]["path"] for hit in hits(running.events)] == [f"/{number}" for number in range(50)]
+    assert {hit["user_agent"]["original"] for hit in hits(running.events)} == {'a "b" é'}
+    errors = [event["data"] for event in running.events if event["topic"] == "log.record"]
+    assert [error["url"]["path"] for error in errors] == [f"/{number}" for number in range(50)]
 
 
 def test_no_hit_is_lost_or_told_twice_through_rotation_truncation_and_restarts(

@@ -20,9 +20,10 @@ from eventstorm.errors import SettingError, StartError
 from eventstorm.settings import SdkSettings, load
 from eventstorm_integrations.logs.outlet import Outlet, Printer
 from eventstorm_integrations.logs.positions import default_folder
-from eventstorm_integrations.logs.run import Follower, MakeParser
+from eventstorm_integrations.logs.run import Follower, Input, MakeParser
 from eventstorm_integrations.logs.settings import LogsSettings
 from eventstorm_integrations.logs.stream import Stream
+from eventstorm_integrations.logs.syslog_socket import SyslogSocket
 
 HELP = "make events of the log files of nginx, Postfix, sshd and others"
 
@@ -38,6 +39,7 @@ examples:
   eventstorm logs nginx --config /etc/nginx/nginx.conf
   eventstorm logs postfix --once --print /var/log/mail.log*
   eventstorm logs sshd /var/log/auth.log
+  eventstorm logs nginx --syslog udp://127.0.0.1:5140
 
 Lines that cannot be read are counted, and sampled into log.unparsed. --timezone,
 --state, --format and --config are also lines of the table [logs] of eventstorm.toml,
@@ -80,13 +82,16 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
     for option in _OPTIONS.get(name, ()):
         text = said[option].partition(": ")[2] or said[option]
         parser.add_argument(f"--{option.replace('_', '-')}", metavar=option.rpartition("_")[2].upper(), help=text)
+    parser.add_argument("--syslog", metavar="ADDRESS", action="append", help=f"{said['syslog']}; repeatable")
+    parser.add_argument("--insecure", action="store_true", default=None, help=said["insecure"])
     parser.add_argument("--settings", metavar="FILE", type=Path, help="settings, in place of ./eventstorm.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Follow or read the files."""
-    options = {"timezone", "state", *(option for each in _OPTIONS.values() for option in each)}
+    options = {"timezone", "state", "insecure", *(option for each in _OPTIONS.values() for option in each)}
     keywords = {name: getattr(arguments, name, None) for name in options}
+    keywords["syslog"] = tuple(arguments.syslog) if arguments.syslog else None
     settings = load(LogsSettings, "logs", keywords, arguments.settings)
     sdk = load(SdkSettings, "sdk", {"endpoint": arguments.endpoint}, arguments.settings)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
@@ -105,9 +110,16 @@ def run(arguments: argparse.Namespace) -> int:
                 _tell(streams)
                 return DONE
             folder = Path(settings.state) if settings.state else default_folder()
-            follower = Follower(arguments.parser, make, files, outlet, folder, from_start=arguments.from_start)
+            inputs: dict[Input, LogsSettings] = {
+                SyslogSocket(address, settings.max_line_bytes, insecure=settings.insecure): settings
+                for address in settings.syslog
+            }
+            follower = Follower(
+                arguments.parser, make, files, outlet, folder, from_start=arguments.from_start, inputs=inputs
+            )
             target = "standard output" if arguments.print else sdk.endpoint
-            announce_ready(f"eventstorm logs: ready: following {len(follower.paths)} files, for {target}")
+            what = [f"{len(follower.paths)} files"] * bool(files) + [each.name for each in inputs]
+            announce_ready(f"eventstorm logs: ready: following {' and '.join(what)}, for {target}")
             try:
                 follower.run(stop)
             finally:
@@ -142,6 +154,8 @@ def _files(
     find = getattr(make, "files", None)
     known: Mapping[str, LogsSettings] = find(settings) if find is not None else {}
     if not named:
+        if not known and settings.syslog and not whole:
+            return {}
         if not known:
             raise SettingError(f"no files; name some: eventstorm logs {name} FILE…")
         return known

@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import select
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
+from typing import Protocol
 
 from eventstorm_integrations.logs.event import Parser
 from eventstorm_integrations.logs.follow import FollowedPath
@@ -19,7 +21,7 @@ from eventstorm_integrations.logs.rotated import Position, original
 from eventstorm_integrations.logs.settings import LogsSettings
 from eventstorm_integrations.logs.stream import Stream
 
-__all__ = ["Follower", "MakeParser"]
+__all__ = ["Follower", "Input", "MakeParser"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,28 @@ _GLOB_S = 2.0
 # Bad lines, overdue events and positions are seen to so often; positions more rarely if they take long.
 _TICK_S = 1.0
 _SAVE_SHARE = 0.05
+
+
+class Input(Protocol):
+    """Where lines come from that is no file."""
+
+    name: str
+
+    def fileno(self) -> int:
+        """Return what can be waited for."""
+        ...
+
+    def read(self) -> list[str]:
+        """Return the lines that are there; never waits."""
+        ...
+
+    def too_long(self) -> list[str]:
+        """Return how the lines begin that were too long, since this was last asked."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
 
 
 @dataclass(slots=True)
@@ -54,6 +78,7 @@ class Follower:
         outlet: takes the events.
         folder: where positions are kept.
         from_start: whether files that no earlier run has read are read from their begin.
+        inputs: what else lines come from, each with the settings of its parser.
     """
 
     def __init__(
@@ -65,6 +90,7 @@ class Follower:
         folder: Path,
         *,
         from_start: bool,
+        inputs: Mapping[Input, LogsSettings] | None = None,
     ) -> None:
         self._name = name
         self._make = make
@@ -72,6 +98,10 @@ class Follower:
         self._outlet = outlet
         self._folder = folder
         self._followed: dict[str, _Followed] = {}
+        self._inputs = {
+            each: Stream(each.name, make(settings), outlet.sends, settings.sample_s)
+            for each, settings in (inputs or {}).items()
+        }
         self._glob_at_s = self._tick_at_s = self._save_at_s = 0.0
         self._find(from_start=from_start)
 
@@ -96,14 +126,19 @@ class Follower:
                 self._tick_at_s = now_s + _TICK_S
                 self._tick(now_s)
             sleep_s = _SHORTEST_S if busy else min(sleep_s * 1.5, _LONGEST_S)
-            stop.wait(sleep_s)
-        for each in self._followed.values():
-            each.stream.tell(time.time(), all=True)
+            if self._inputs:
+                select.select(list(self._inputs), [], [], sleep_s)
+            else:
+                stop.wait(sleep_s)
+        for stream in self._streams():
+            stream.tell(time.time(), all=True)
         if self._outlet.drain(1.0):
             self._save()
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files and the other inputs."""
+        for input in self._inputs:
+            input.close()
         for each in self._followed.values():
             each.file.close()
             each.saved.close()
@@ -132,7 +167,16 @@ class Follower:
                 each.stream.too_long(block.too_long)
                 if stop.is_set():
                     return True
+        for input, stream in self._inputs.items():
+            if lines := input.read():
+                self._outlet.feed(stream, lines, sum(map(len, lines)), time.time())
+                busy = True
+            stream.too_long(input.too_long())
         return busy
+
+    def _streams(self) -> Iterator[Stream]:
+        yield from (each.stream for each in self._followed.values())
+        yield from self._inputs.values()
 
     def _tick(self, now_s: float) -> None:
         wall_s = time.time()
@@ -140,6 +184,9 @@ class Follower:
             if each.at_rest:  # else the clock of what is read is not this one
                 each.stream.expire(wall_s)
             each.stream.tell(wall_s)
+        for stream in self._inputs.values():
+            stream.expire(wall_s)
+            stream.tell(wall_s)
         if now_s >= self._save_at_s and any(True for _ in self._changed()) and self._outlet.drain():
             self._save()
             self._save_at_s = time.monotonic() + (time.monotonic() - now_s) / _SAVE_SHARE

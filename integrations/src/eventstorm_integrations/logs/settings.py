@@ -8,6 +8,7 @@ from typing import Any
 from eventstorm.errors import SettingError
 from eventstorm.settings import at_least, setting
 from eventstorm.topics import RESERVED_PREFIX, is_valid_topic
+from eventstorm_integrations.logs.syslog_socket import check_address
 from eventstorm_integrations.logs.times import zone_named
 
 __all__ = ["LogsSettings"]
@@ -15,6 +16,12 @@ __all__ = ["LogsSettings"]
 
 def _zone(value: Any, place: str) -> Any:
     zone_named(value, place)
+    return value
+
+
+def _syslog(value: Any, place: str) -> Any:
+    for address in value:
+        check_address(address, place)
     return value
 
 
@@ -32,6 +39,8 @@ class LogsSettings:
     max_line_bytes: int = setting(65_536, "a longer line is counted as unparsed, not read", at_least(256))
     sample_s: float = setting(10.0, "seconds between samples of unparsed lines, for each file and reason", at_least(0))
     state: str = setting("", "the folder where positions are kept between runs; empty for the usual one")
+    syslog: tuple[str, ...] = setting((), "addresses to take syslog messages at, such as udp://127.0.0.1:5140", _syslog)
+    insecure: bool = setting(False, "allow addresses for syslog that other machines reach")
     format: str = setting("combined", "nginx: the log_format of access logs, its name or as nginx writes it")
     config: str = setting("", "nginx: the nginx.conf whose formats and log files are meant")
     transaction_timeout_s: float = setting(
