@@ -160,6 +160,34 @@ except ZeroDivisionError:
     assert bodies(peer, tmp_path, code)[0] == ["a", "b"]
 
 
+def test_a_child_that_is_forked_while_a_thread_logs_first_is_no_hostage_of_its_import(
+    peer: Peer, tmp_path: Path
+) -> None:
+    code = """
+import os, signal, threading, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bson":
+            importing.set()
+            time.sleep(0.3)  # what an import takes on a busy machine
+
+importing = threading.Event()
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=logging.error, args=("in a thread",))
+thread.start()
+importing.wait()
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
+else:
+    signal.alarm(10)  # rather than to wait for ever
+    logging.error("in a child")
+"""
+    assert sorted(bodies(peer, tmp_path, code)[0]) == ["in a child", "in a thread"]
+
+
 def test_nothing_is_imported_before_a_record(peer: Peer, tmp_path: Path) -> None:
     code = 'assert not {"eventstorm", "bson", "zmq"} & set(sys.modules)\nlogging.error("a")'
 

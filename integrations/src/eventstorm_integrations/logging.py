@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +120,24 @@ class EventstormHandler(logging.Handler):
             self.handleError(record)
 
 
+# The threads that import the SDK now.
+_opening: set[int] = set()
+_LONGEST_IMPORT_S = 5.0
+
+
+def _before_fork() -> None:
+    """Let other threads finish their imports of the SDK.
+
+    A child that inherits a half-imported module waits for ever when it imports that module itself.
+    """
+    deadline, mine = time.monotonic() + _LONGEST_IMPORT_S, threading.get_ident()
+    while _opening - {mine} and time.monotonic() < deadline:
+        time.sleep(0.001)  # as short as a fork takes
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_opening.clear)
+
+
 class _LateHandler(EventstormHandler):
     """Imports the SDK at the first record: a program that never logs does not pay for it."""
 
@@ -127,9 +147,14 @@ class _LateHandler(EventstormHandler):
     def wants_any(self) -> bool:
         """Tell whether anybody listens."""
         if self._wanted is None:
-            # Cannot be had while the SDK, or a library that it needs, is being imported.
-            with contextlib.suppress(ImportError, AttributeError):
+            thread = threading.get_ident()
+            _opening.add(thread)
+            try:
                 super()._open(None)
+            except (ImportError, AttributeError):
+                return False  # while the SDK, or a library that it needs, is being imported
+            finally:
+                _opening.discard(thread)
         return self._wanted is not None and self._wanted(TOPIC)
 
     def emit_wanted(self, record: logging.LogRecord) -> None:
