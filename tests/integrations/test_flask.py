@@ -232,6 +232,16 @@ def test_an_exception_that_flask_answers_with_a_500_is_told(everything: Recorded
     assert everything.hit()["error"] == {"type": "LookupError"}
 
 
+def test_a_program_may_hand_an_exception_to_flask_itself(everything: Recorded) -> None:
+    app = shop()
+
+    with app.test_request_context("/item/7"):
+        assert app.handle_exception(e=LookupError("by name")).status_code == 500
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    with pytest.raises(LookupError, match="outside"):
+        app.handle_exception(LookupError("outside"))
+
+
 def test_an_exception_that_the_application_answers_itself_is_no_error(everything: Recorded) -> None:
     app = shop()
     app.register_error_handler(LookupError, lambda error: ("none such", 404))

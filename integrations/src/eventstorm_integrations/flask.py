@@ -49,14 +49,16 @@ def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
 def _answered(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``Flask.handle_exception``, which answers with a 500 what no error handler of the application took."""
 
-    def handle_exception(self: Flask, e: Exception) -> Any:
+    def handle_exception(self: Flask, *args: Any, **kwargs: Any) -> Any:
         try:
-            exchange = request.environ.get(EXCHANGE_KEY)
-            if exchange is not None and exchange.error_type is None:
-                exchange.error_type = type_name(e)
+            # The last argument in each version; a program may call it itself, outside of any request.
+            error = kwargs.get("e", args[-1] if args else None)
+            exchange = request.environ.get(EXCHANGE_KEY) if request else None
+            if exchange is not None and exchange.error_type is None and isinstance(error, Exception):
+                exchange.error_type = type_name(error)
         except Exception:
             _instrumentation.fault()
-        return original(self, e)
+        return original(self, *args, **kwargs)
 
     return handle_exception
 
