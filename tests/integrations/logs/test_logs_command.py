@@ -243,6 +243,43 @@ def test_a_large_log_is_sent_whole_though_it_is_larger_than_the_buffer(
     assert "60000 lines, 60000 events" in said
 
 
+def entry(program: str, message: str, number: int) -> str:
+    """Return a line as ``journalctl -o json`` writes it."""
+    fields = {
+        "__CURSOR": f"s=1;i={number}",
+        "__REALTIME_TIMESTAMP": str(1_780_315_200_000_000 + number),
+        "_HOSTNAME": "host",
+        "SYSLOG_IDENTIFIER": program,
+        "_PID": "42",
+        "MESSAGE": message,
+    }
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize("once", [[], ["--once"]], ids=["follow", "once"])
+def test_the_journal_is_read_from_standard_input_until_it_ends(once: list[str], tmp_path: Path) -> None:
+    journal = [
+        entry("sshd", "Accepted password for ada from 192.0.2.1 port 1 ssh2", 1),
+        entry("cron", "pam_unix(cron:session): session opened", 2),
+        entry("sshd-session", "Failed password for bob from 192.0.2.2 port 2 ssh2", 3),
+        "garbage",
+    ]
+    done = subprocess.run(
+        [PROGRAM, "sshd", "--print", *once, "--state", str(tmp_path), "-"],
+        input="\n".join(journal),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    logins = [event for event in events if event["topic"] == "ssh.login"]
+    assert [event["data"]["outcome"] for event in logins] == ["accepted", "failed"]
+    assert logins[0]["ts"] == {"$date": "2026-06-01T12:00:00.000Z"}
+    assert [event["data"]["line"] for event in events if event["topic"] == "log.unparsed"] == ["garbage"]
+
+
 def test_once_says_that_no_router_answered(tmp_path: Path, listener: zmq.Socket[bytes]) -> None:
     endpoint = listener.getsockopt_string(zmq.LAST_ENDPOINT)
     listener.unbind(endpoint)

@@ -22,6 +22,7 @@ from eventstorm_integrations.logs.outlet import Outlet, Printer
 from eventstorm_integrations.logs.positions import default_folder
 from eventstorm_integrations.logs.run import Follower, Input, MakeParser
 from eventstorm_integrations.logs.settings import LogsSettings
+from eventstorm_integrations.logs.standard_input import StandardInput
 from eventstorm_integrations.logs.stream import Stream
 from eventstorm_integrations.logs.syslog_socket import SyslogSocket
 
@@ -40,6 +41,7 @@ examples:
   eventstorm logs postfix --once --print /var/log/mail.log*
   eventstorm logs sshd /var/log/auth.log
   eventstorm logs nginx --syslog udp://127.0.0.1:5140
+  journalctl -o json --follow | eventstorm logs sshd -
 
 Lines that cannot be read are counted, and sampled into log.unparsed. --timezone,
 --state, --format and --config are also lines of the table [logs] of eventstorm.toml,
@@ -47,6 +49,7 @@ and variables: EVENTSTORM_LOGS_TIMEZONE and so on. Exit codes: 0 stopped by SIGT
 SIGINT, or done with --once; 1 with --once, something was not read or not sent;
 2 wrong usage; 3 could not start."""
 
+_STDIN = "/dev/stdin"
 # With --once, a router must be there by then.
 _PATIENCE_S = 3.0
 
@@ -72,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
     said = {each.name: each.metadata["help"] for each in fields(LogsSettings)}
-    parser.add_argument("files", metavar="FILE", nargs="*", help="files, or patterns of their names in quotes")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="*", help="files, or patterns of their names in quotes, or - for standard input"
+    )
     parser.add_argument("--endpoint", help="the router's ingress (default: tcp://127.0.0.1:5550)")
     parser.add_argument("--from-start", action="store_true", help="read from the begin what no earlier run has read")
     parser.add_argument("--once", action="store_true", help="read from begin to end, .gz and .zst too, and end")
@@ -96,7 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
     sdk = load(SdkSettings, "sdk", {"endpoint": arguments.endpoint}, arguments.settings)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     make = _parser(arguments.parser)
-    files = _files(arguments.parser, make, arguments.files, settings, whole=arguments.once)
+    piped = "-" in arguments.files and not arguments.once
+    named = [_STDIN if each == "-" else each for each in arguments.files if each != "-" or not piped]
+    files = _files(arguments.parser, make, named, settings, whole=arguments.once, others=piped)
     source = None if arguments.print else Source(replace(sdk, service=sdk.service or arguments.parser))
     with stop_signal() as stop:
         patience_s = _PATIENCE_S if arguments.once else math.inf
@@ -114,6 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
                 SyslogSocket(address, settings.max_line_bytes, insecure=settings.insecure): settings
                 for address in settings.syslog
             }
+            if piped:
+                inputs[StandardInput(settings.max_line_bytes)] = settings
             follower = Follower(
                 arguments.parser, make, files, outlet, folder, from_start=arguments.from_start, inputs=inputs
             )
@@ -147,14 +156,14 @@ def _parser(name: str) -> MakeParser:
 
 
 def _files(
-    name: str, make: MakeParser, named: list[str], settings: LogsSettings, *, whole: bool
+    name: str, make: MakeParser, named: list[str], settings: LogsSettings, *, whole: bool, others: bool
 ) -> Mapping[str, LogsSettings]:
     """Return the files that are meant, each with the settings of its parser."""
     make(settings)  # says what is wrong with the settings before anything is read
     find = getattr(make, "files", None)
     known: Mapping[str, LogsSettings] = find(settings) if find is not None else {}
     if not named:
-        if not known and settings.syslog and not whole:
+        if others or (not known and settings.syslog and not whole):
             return {}
         if not known:
             raise SettingError(f"no files; name some: eventstorm logs {name} FILE…")

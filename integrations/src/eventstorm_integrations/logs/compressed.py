@@ -81,8 +81,8 @@ class LogFile:
         return os.fstat(self._raw.fileno())
 
     def done_bytes(self) -> int:
-        """Return how much of the file, as it is on the disk, was read."""
-        return self._raw.tell()
+        """Return how much of the file, as it is on the disk, was read; 0 for a pipe, which has no size."""
+        return self._raw.tell() if self._raw.seekable() else 0
 
     def close(self) -> None:
         """Close it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
 import os
 import select
 import time
@@ -39,6 +40,8 @@ class Input(Protocol):
     """Where lines come from that is no file."""
 
     name: str
+    ended: bool
+    """Whether nothing will come any more."""
 
     def fileno(self) -> int:
         """Return what can be waited for."""
@@ -111,12 +114,12 @@ class Follower:
         return list(self._followed)
 
     def run(self, stop: Flag) -> None:
-        """Follow them until `stop` is set, and keep the positions.
+        """Follow them until `stop` is set, or all inputs have ended and there are no files, and keep the positions.
 
         Lines whose events could not be sent by then are read again by the next run.
         """
         sleep_s = _SHORTEST_S
-        while not stop.is_set():
+        while not stop.is_set() and (self._files or not all(each.ended for each in self._inputs)):
             now_s = time.monotonic()
             if now_s >= self._glob_at_s:
                 self._glob_at_s = now_s + _GLOB_S
@@ -127,9 +130,12 @@ class Follower:
                 self._tick(now_s)
             sleep_s = _SHORTEST_S if busy else min(sleep_s * 1.5, _LONGEST_S)
             if self._inputs:
-                select.select(list(self._inputs), [], [], sleep_s)
+                select.select([each for each in self._inputs if not each.ended], [], [], sleep_s)
             else:
                 stop.wait(sleep_s)
+        for input, stream in self._inputs.items():
+            if input.ended:
+                stream.expire(math.inf)
         for stream in self._streams():
             stream.tell(time.time(), all=True)
         if self._outlet.drain(1.0):

@@ -58,6 +58,7 @@ class SyslogSocket:
                 f"logs.syslog: other hosts reach {address}, and nothing tells who they are; "
                 "write a loopback address, or permit it with --insecure"
             )
+        self.ended = False
         self._most = max_message_bytes
         self._too_long: list[str] = []
         self._connections: dict[socket.socket, _Framing] = {}
