@@ -19,7 +19,8 @@ __all__ = ["Outlet", "Printer", "Sends"]
 
 # What events take in a source's buffer, about: so many times their lines' bytes, and so much for each.
 _GROWTH, _EVENT_BYTES = 4, 300
-_FLUSH_S = 0.5
+_FLUSH_S = 0.2
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 
 
 class Sends(EmitsAt, Protocol):
@@ -67,6 +68,7 @@ class Outlet:
             EventstormError: nothing can be sent, and `patience_s` is over.
         """
         give_up_at_s = time.monotonic() + self._patience_s
+        pause_s = _SHORTEST_PAUSE_S
         while True:
             if self.sends.flush(_FLUSH_S if timeout_s is None else timeout_s):
                 self._waiting_bytes = 0
@@ -80,6 +82,9 @@ class Outlet:
             ):
                 endpoint = self.sends.settings.endpoint if self.sends.settings else ""
                 raise EventstormError(f"no router answered at {endpoint}, so not all was sent; start one there")
+            # Waiting for a flush looks a thousand times a second, which is too often where no router is for hours.
+            self._stop.wait(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 class Printer:
