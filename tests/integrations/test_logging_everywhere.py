@@ -188,6 +188,26 @@ else:
     assert sorted(bodies(peer, tmp_path, code)[0]) == ["in a child", "in a thread"]
 
 
+@pytest.mark.parametrize("broken", ["", "raise ValueError", "raise SystemExit(3)"])
+def test_a_module_of_the_program_that_the_sdk_takes_for_its_own_costs_it_nothing(
+    broken: str, peer: Peer, tmp_path: Path
+) -> None:
+    (tmp_path / "bson.py").write_text(f"import sys\nprint('bson', file=sys.stderr)\n{broken}\n")
+    code = """
+import eventstorm_integrations
+logging.getLogger("quiet").addHandler(logging.NullHandler())
+logging.getLogger("quiet").propagate = False
+for number in range(2000):
+    logging.getLogger("quiet").error("record %d", number)
+assert eventstorm_integrations.stats()["instrument.fault"] >= 1
+"""
+    told, err = bodies(peer, tmp_path, code)
+
+    assert told == []
+    assert err.count("log records are not recorded: the SDK cannot be imported; at most one such line a minute") == 1
+    assert err.splitlines().count("bson") < 200, "not for each record"
+
+
 def test_nothing_is_imported_before_a_record(peer: Peer, tmp_path: Path) -> None:
     code = 'assert not {"eventstorm", "bson", "zmq"} & set(sys.modules)\nlogging.error("a")'
 

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -123,6 +124,8 @@ class EventstormHandler(logging.Handler):
 # The threads that import the SDK now.
 _opening: set[int] = set()
 _LONGEST_IMPORT_S = 5.0
+# The share of a program's time that may go into attempts to import it.
+_MAY_COST = 0.01
 
 
 def _before_fork() -> None:
@@ -141,21 +144,34 @@ os.register_at_fork(before=_before_fork, after_in_child=_opening.clear)
 class _LateHandler(EventstormHandler):
     """Imports the SDK at the first record: a program that never logs does not pay for it."""
 
+    _open_at_s = 0.0
+
     def _open(self, source: Source | None) -> None:
         pass
 
     def wants_any(self) -> bool:
         """Tell whether anybody listens."""
-        if self._wanted is None:
-            thread = threading.get_ident()
-            _opening.add(thread)
-            try:
-                super()._open(None)
-            except (ImportError, AttributeError):
-                return False  # while the SDK, or a library that it needs, is being imported
-            finally:
-                _opening.discard(thread)
+        if self._wanted is None and time.monotonic() >= self._open_at_s:
+            self._try_to_open()
         return self._wanted is not None and self._wanted(TOPIC)
+
+    def _try_to_open(self) -> None:
+        thread, start_s = threading.get_ident(), time.monotonic()
+        _opening.add(thread)
+        try:
+            super()._open(None)
+        except (Exception, SystemExit):
+            # It is being imported, and soon there. Or it never is, where a module of the program has the name of one
+            # that the SDK needs: then the attempts must not cost much.
+            now_s = time.monotonic()
+            self._open_at_s = now_s + (now_s - start_s) / _MAY_COST
+            if "eventstorm" not in sys.modules:
+                from eventstorm_integrations._guard import guard
+
+                log = logging.getLogger(__name__)
+                guard.caught("instrument.fault", log, "log records are not recorded: the SDK cannot be imported")
+        finally:
+            _opening.discard(thread)
 
     def emit_wanted(self, record: logging.LogRecord) -> None:
         """Do what `emit` does, when `wants_any` has just said yes."""
