@@ -133,8 +133,9 @@ def frameworks(session: nox.Session, versions: str) -> None:
     extras = ",".join(frameworks)
     ours = ["-e", "sdk/python", "-e", f"integrations[{extras}]"]
     constraints = ["-c", "tests/integrations/oldest.txt"] if versions == "oldest" else ["-U"]
+    tools = ["a2wsgi", "gevent", "pytest", "pytest-timeout", "pyuwsgi; sys_platform != 'win32'"]
     # By their names too, since -U is for what is named.
-    session.install("-q", "a2wsgi", "gevent", "pytest", "pytest-timeout", *frameworks, *ours, *constraints)
+    session.install("-q", *tools, *frameworks, *ours, *constraints)
     tell = "import sys; from importlib.metadata import version; print({name: version(name) for name in sys.argv[1:]})"
     session.run("python", "-c", tell, *frameworks)
     tests = [f"tests/integrations/test_{name}.py" for name in FRAMEWORK_TESTS]
