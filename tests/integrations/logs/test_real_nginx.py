@@ -398,4 +398,7 @@ def test_no_hit_is_lost_or_told_twice_through_rotation_truncation_and_restarts(
 
 def _saved(path: Path, running: Running) -> bool:
     state = path.parent.parent.parent / "state"
-    return any(f'"offset": {path.stat().st_size},' in each.read_text() for each in state.glob("*.json"))
+    about = path.stat()
+    # This file's, not that of one which was as long.
+    marks = (f'"inode": {about.st_ino},', f'"offset": {about.st_size},')
+    return any(all(mark in each.read_text() for mark in marks) for each in state.glob("*.json"))
