@@ -34,7 +34,8 @@ class TestMongodb(StoreConformance):
     @pytest.fixture(params=["one", "topic", "day"])
     def settings(self, request: pytest.FixtureRequest) -> SinkSettings:
         """Each way to spread events."""
-        return SinkSettings(mongodb_collections=request.param)
+        writers = {"one": 1, "topic": 2, "day": 4}[request.param]
+        return SinkSettings(mongodb_collections=request.param, mongodb_writers=writers)
 
     @pytest.mark.parametrize("name", KNOWN)
     def test_what_goes_in_comes_back_equal(self, store: Store, name: str) -> None:

@@ -101,5 +101,5 @@ class SinkSettings:
     mongodb_collections: str = setting(
         "one", "how MongoDB's events are spread: one collection, one a topic, or one a day", _collections
     )
-    mongodb_writers: int = setting(2, "insertions into MongoDB at the same time", at_least(1))
+    mongodb_writers: int = setting(1, "insertions into MongoDB at the same time", at_least(1))
     sql_memory: str = setting("512MB", "memory that DuckDB may use", _size)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
+from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book, StreamKey
 from eventstorm_sinks.settings import SinkSettings, parse_duration
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._connect import Connection, guarded, is_unavailable
-from eventstorm_sinks.stores.mongodb._envelope import encode_events, first_invalid
+from eventstorm_sinks.stores.mongodb._envelope import encode_events, envelope_bytes, first_invalid
 from eventstorm_sinks.stores.mongodb._journal import Journal, Span
 from eventstorm_sinks.stores.mongodb._layout import Layout
 from eventstorm_sinks.stores.mongodb._reader import MongoReader
@@ -35,7 +37,8 @@ _DUPLICATE_KEY = 11000
 # A server that hangs up on the same insertion so often, and answers otherwise, has something against what is in it.
 _MOST_HANGUPS = 3
 
-_Insertion = tuple[str, list[RawBSONDocument]]
+_Part = tuple[str, Batch, Events]
+"""A collection's name, and events of a batch that go there."""
 
 
 class MongoStore(MongoReader):
@@ -59,7 +62,9 @@ class MongoStore(MongoReader):
         layout = Layout(connection.database, connection.collection, settings.mongodb_collections, keep_s)
         super().__init__(connection, layout, settings)
         self._journal = Journal(connection.database[f"{connection.collection}_books"], layout.collection)
-        self._pool = ThreadPoolExecutor(settings.mongodb_writers, "eventstorm-mongodb-insert")
+        # A thread more has its price in Python, where only one runs at a time: none unless it is asked for.
+        writers = settings.mongodb_writers
+        self._pool = ThreadPoolExecutor(writers, "eventstorm-mongodb-insert") if writers > 1 else None
         self._hangups = 0
         if settings.keep_size:
             logger.warning("%s: keep_size is not kept: MongoDB removes by age alone; set keep", connection.name)
@@ -69,14 +74,14 @@ class MongoStore(MongoReader):
         try:
             with guarded(self._connection.name):
                 self._journal.open()
-                spans, insertions = self._plan(batches)
+                spans, parts = self._plan(batches)
                 marks = {key: span.stop for key, span in spans.items()}
                 if spans:
                     for name in {name for span in spans.values() for name in span.collections}:
                         self._layout.prepare(name)
                     self._journal.intend(spans)
                     try:
-                        self._insert_all(insertions)
+                        self._insert_all(parts)
                     except (PyMongoError, ValueError) as error:
                         self._blame(error, batches)
                 try:
@@ -91,40 +96,43 @@ class MongoStore(MongoReader):
             raise
         self._hangups = 0
 
-    def _plan(self, batches: Sequence[Batch]) -> tuple[dict[StreamKey, Span], list[_Insertion]]:
-        """Return what is not stored yet: which numbers of each stream, and their documents."""
+    def _plan(self, batches: Sequence[Batch]) -> tuple[dict[StreamKey, Span], list[_Part]]:
+        """Return what is not stored yet: which numbers of each stream, and which events go where."""
         spans: dict[StreamKey, Span] = {}
-        insertions: list[_Insertion] = []
-        open_ones: dict[str, tuple[list[RawBSONDocument], int]] = {}
+        parts: list[_Part] = []
         for batch in batches:
             span = spans.get(batch.key)
             events = batch.events.since(span.stop if span else self._journal.marks.get(batch.key, 0))
             if not events:
                 continue
-            names = dict.fromkeys(span.collections if span else ())
-            for name, part in self._layout.parts(batch, events):
-                names[name] = None
-                documents, size = open_ones.get(name, ([], 0))
-                for document in encode_events(batch, part):
-                    length = len(document.raw)
-                    if length > _MAX_EVENT_BYTES:
-                        raise ValueError(f"an event of {length} bytes as stored; MongoDB takes {_MAX_EVENT_BYTES}")
-                    if documents and (len(documents) >= _MAX_EVENTS or size + length > _MAX_BYTES):
-                        insertions.append((name, documents))
-                        documents, size = [], 0
-                    documents.append(document)
-                    size += length
-                open_ones[name] = documents, size
+            length = max(map(len, events.documents)) + envelope_bytes(batch)
+            if length > _MAX_EVENT_BYTES:
+                raise ValueError(f"an event of {length} bytes as stored; MongoDB takes {_MAX_EVENT_BYTES}")
+            found = [(name, batch, part) for name, part in self._layout.parts(batch, events)]
+            parts += found
+            names = dict.fromkeys((*(span.collections if span else ()), *(name for name, _, _ in found)))
             first = span.first if span else events.seqs[0]
             spans[batch.key] = Span(first, events.seqs[-1] + 1, tuple(names))
-        insertions += [(name, documents) for name, (documents, _) in open_ones.items()]
-        return spans, insertions
+        return spans, parts
 
-    def _insert_all(self, insertions: Sequence[_Insertion]) -> None:
-        """Insert everything, several at a time; raise the first error when none is under way any more."""
-        futures: list[Future[None]] = [self._pool.submit(self._insert, *each) for each in insertions]
-        wait(futures)
-        errors = [error for each in futures if (error := each.exception()) is not None]
+    def _insert_all(self, parts: Sequence[_Part]) -> None:
+        """Insert everything.
+
+        Raises:
+            Exception: the first error, when no insertion is under way any more.
+        """
+        if self._pool is None:
+            for name, documents in _insertions(parts):
+                self._insert(name, documents)
+            return
+        pending: deque[Future[None]] = deque()
+        errors: list[BaseException] = []
+        for name, documents in _insertions(parts):
+            pending.append(self._pool.submit(self._insert, name, documents))
+            if len(pending) > self._settings.mongodb_writers and (error := pending.popleft().exception()):
+                errors.append(error)
+                break
+        errors += [error for each in pending if (error := each.exception())]
         # What says that the server is away counts more than what says that an event is at fault.
         for error in sorted(errors, key=is_unavailable, reverse=True):
             raise error
@@ -186,7 +194,8 @@ class MongoStore(MongoReader):
 
     def close(self) -> None:
         """Close the connections. A second call does nothing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
         super().close()
 
 
@@ -194,6 +203,32 @@ class MongoSrvStore(MongoStore):
     """The same, for ``mongodb+srv://``: the servers' names are looked up in DNS."""
 
     scheme = "mongodb+srv"
+
+
+def _insertions(parts: Sequence[_Part]) -> Iterator[tuple[str, list[RawBSONDocument]]]:
+    """Yield the documents of each insertion with the name of their collection; small batches go together."""
+    open_ones: dict[str, tuple[list[RawBSONDocument], int]] = {}
+    for name, batch, events in parts:
+        for piece, size_bytes in _pieces(events):
+            documents, before_bytes = open_ones.get(name, ([], 0))
+            if documents and (len(documents) + len(piece) > _MAX_EVENTS or before_bytes + size_bytes > _MAX_BYTES):
+                yield name, documents
+                documents, before_bytes = [], 0
+            documents.extend(encode_events(batch, piece))
+            open_ones[name] = documents, before_bytes + size_bytes
+    for name, (documents, _) in open_ones.items():
+        yield name, documents
+
+
+def _pieces(events: Events) -> Iterator[tuple[Events, int]]:
+    """Cut a batch into pieces that fit an insertion, each with the bytes of its users' documents."""
+    first, size_bytes = 0, 0
+    for number, length in enumerate(map(len, events.documents)):
+        if number > first and (number - first >= _MAX_EVENTS or size_bytes + length > _MAX_BYTES):
+            yield events[first:number], size_bytes
+            first, size_bytes = number, 0
+        size_bytes += length
+    yield events[first:], size_bytes
 
 
 def _is_stored(error: dict[str, object]) -> bool:

@@ -14,17 +14,17 @@ from bson.raw_bson import RawBSONDocument
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Source, StoredEvent, StreamKey
 
-__all__ = ["decode_event", "encode_events", "first_invalid", "stream_id"]
+__all__ = ["decode_event", "encode_events", "envelope_bytes", "first_invalid", "stream_id"]
 
 # {_id: 24 bytes, ts: datetime, topic: …, source: {…}, data: …}. All but the length, the number and the time is the same
 # for all events of a batch.
 _length = struct.Struct("<i").pack
-_number = struct.Struct(">q").pack
-_time = struct.Struct("<4sq").pack
 _ID = b"\x05_id\0" + _length(24) + b"\0"
 _TS = b"\x09ts\0"
 _DATA = b"\x03data\0"
 _END = b"\0"
+# Length, `_id`, `ts`, and the closing byte: what is beside the middle and the user's document.
+_FIXED_BYTES = 4 + len(_ID) + 24 + len(_TS) + 8 + 1
 _options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 # The parts beside the middle and the document: length, _id, ts, closing byte.
 _FIXED_BYTES = 4 + len(_ID) + 24 + 12 + 1
@@ -35,12 +35,17 @@ def encode_events(batch: Batch, events: Events) -> Iterator[RawBSONDocument]:
 
     What is in the user's document is not looked at: it is copied, to the byte.
     """
-    head = _ID + stream_id(batch.key)
-    middle = _middle(batch.topic, batch.source)
+    head, middle = _ID + stream_id(batch.key), _middle(batch.topic, batch.source)
+    pack = struct.Struct(f"<i{len(head)}s8s{len(_TS)}sq{len(middle)}s").pack
     fixed_bytes = _FIXED_BYTES + len(middle)
     for seq, ts_ms, data in zip(events.seqs, events.ts_ms, events.documents, strict=True):
-        size = _length(fixed_bytes + len(data))
-        yield RawBSONDocument(b"".join((size, head, _number(seq), _time(_TS, ts_ms), middle, data, _END)))
+        front = pack(fixed_bytes + len(data), head, seq.to_bytes(8, "big"), _TS, ts_ms, middle)
+        yield RawBSONDocument(front + data + _END)
+
+
+def envelope_bytes(batch: Batch) -> int:
+    """Return how much larger the events of a batch are as stored than their users' documents."""
+    return _FIXED_BYTES + len(_middle(batch.topic, batch.source))
 
 
 def _middle(topic: str, source: Source) -> bytes:
