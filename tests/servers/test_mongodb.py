@@ -267,6 +267,14 @@ def test_an_event_that_is_too_large_is_refused_before_anything_is_written(open_i
     assert list(store.read()) == []
 
 
+def test_an_event_of_nearly_16_mib_is_stored(open_it: Open) -> None:
+    """And comes back."""
+    store = open_it()
+    large = bson.encode({"text": "x" * (16 * 2**20 - 250)})
+    store.write([batch_of(events_of([DOCUMENTS["plain"], large]))], [])
+    assert [each.data for each in store.read()] == [DOCUMENTS["plain"], large]
+
+
 def test_a_book_that_is_too_large_leaves_nothing(open_it: Open) -> None:
     """Nor does it disturb the next write."""
     store = open_it()

@@ -179,7 +179,7 @@ def test_a_sink_that_is_killed_while_its_server_is_paused(rig: MongoRig) -> None
     rig.server.start()
     rig.router()
     sink = rig.sink()
-    source = rig.calm_source()
+    source = rig.calm_source(rounds=40_000)
     wait_for(lambda: rig.stored() > 1000, "events")
     rig.server.pause()
     at = len(source.lines)

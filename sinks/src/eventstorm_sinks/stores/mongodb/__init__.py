@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WriteConcernError
 
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book, StreamKey
@@ -28,9 +28,9 @@ __all__ = ["MongoReader", "MongoSrvStore", "MongoStore"]
 
 logger = logging.getLogger("eventstorm.mongodb")
 
-# What one insertion holds: a server takes its time by the document, so that larger ones gain nothing, and several
-# threads have each their share.
-_MAX_EVENTS, _MAX_BYTES = 2_000, 8 * 2**20
+# What one insertion holds: a server takes its time by the document, so that larger ones gain nothing. No server takes
+# less; one event may be larger than all these bytes.
+_MAX_EVENTS, _MAX_BYTES = 1_000, 8 * 2**20
 # What every release says by maxBsonObjectSize. The driver refuses what a server with a lower limit would not take.
 _MAX_EVENT_BYTES = 16 * 2**20
 _DUPLICATE_KEY = 11000
@@ -138,14 +138,21 @@ class MongoStore(MongoReader):
             raise error
 
     def _insert(self, name: str, documents: list[RawBSONDocument]) -> None:
-        try:
-            self._layout.collection(name).insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            errors = [each for each in error.details["writeErrors"] if not _is_stored(each)]
-            if error.details.get("writeConcernErrors"):
-                raise
-            if errors:
-                raise ValueError(f"{len(errors)} events refused, one since: {errors[0].get('errmsg')}") from error
+        """Insert some documents; those that are there already are stored, and left as they are.
+
+        By the command itself, since `insert_many` looks at each document in Python, which takes longer than all else.
+        """
+        database = self._connection.database
+        concern = database.write_concern.document
+        answer = database.command("insert", name, documents=documents, ordered=False, writeConcern=concern)
+        if failed := answer.get("writeConcernError"):
+            raise WriteConcernError(failed.get("errmsg", ""), failed.get("code"), failed)
+        errors = [each for each in answer.get("writeErrors", ()) if not _is_stored(each)]
+        for error in (OperationFailure(each.get("errmsg", ""), each.get("code")) for each in errors):
+            if is_unavailable(error):
+                raise error
+        if errors:
+            raise ValueError(f"{len(errors)} events refused, the first since: {errors[0].get('errmsg')}")
 
     def _blame(self, error: Exception, batches: Sequence[Batch]) -> None:
         """Raise for a failed insertion: the error, if it passes by itself, else what is wrong with the events."""

@@ -18,6 +18,7 @@ from pymongo.errors import (
     InvalidOperation,
     InvalidURI,
     PyMongoError,
+    WriteConcernError,
 )
 from pymongo.write_concern import WriteConcern
 
@@ -117,7 +118,7 @@ def is_unavailable(error: BaseException) -> bool:
         return bool(details.get("writeConcernErrors")) or any(each.get("code") in _PASSING_CODES for each in errors)
     # ConfigurationError is said of a server that is too old: someone may put a newer one there. InvalidOperation comes
     # of a client that another thread has closed meanwhile.
-    if isinstance(error, (ConnectionFailure, ConfigurationError, InvalidOperation)):
+    if isinstance(error, (ConnectionFailure, ConfigurationError, InvalidOperation, WriteConcernError)):
         return True
     return getattr(error, "code", None) in _PASSING_CODES or (
         isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError")
