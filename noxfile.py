@@ -147,6 +147,7 @@ def servers(session: nox.Session) -> None:
     """Run the stores' conformance kit and their outages on real servers, which it fetches; needs a JDK and Maven."""
     _install(session, "test")
     if not (shutil.which("javac") and shutil.which("mvn")) and shutil.which("apt-get"):
+        session.run("apt-get", "update", "-qq", external=True)
         session.run("apt-get", "install", "-y", "-qq", "default-jdk-headless", "maven", external=True)
     session.run("pytest", "tests/servers", *session.posargs)
 

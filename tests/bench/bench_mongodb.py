@@ -48,7 +48,7 @@ def run(quick: bool) -> list[Result]:
     with _server() as port, MongoClient(f"mongodb://127.0.0.1:{port}") as client:
         store = MongoStore(f"//127.0.0.1:{port}/bench", SinkSettings())
         store.books()
-        peer: Any = client.peer.events
+        peer: Any = client.peer
         for _ in range(rounds):
             first_seq = next(numbers)
             fields = [_fields(seq) for seq in range(first_seq, first_seq + EVENTS)]
@@ -57,8 +57,8 @@ def run(quick: bool) -> list[Result]:
             raw = [RawBSONDocument(bson.encode(each)) for each in dicts]
             calls: list[tuple[str, Callable[[], object]]] = [
                 ("wire", partial(_write, store, messages, first_seq)),
-                ("raw", partial(_insert, peer, raw)),
-                ("dicts", partial(_insert, peer, dicts)),
+                ("raw", partial(_insert, peer.raw, raw)),
+                ("dicts", partial(_insert, peer.dicts, dicts)),
                 ("encode", partial(_encode, fields)),
             ]
             gc.collect()
