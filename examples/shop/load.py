@@ -72,8 +72,8 @@ async def shop(url: str, requests: int, seed: int = 7) -> Counter[Asked]:
 
     # A connection for each request: uvicorn closes one when an application has raised, which a second would run into.
     limits = httpx.Limits(max_keepalive_connections=0)
-    # A shop that is starting may take some seconds to open.
-    transport = httpx.AsyncHTTPTransport(limits=limits, retries=3)
+    # A shop that is starting may take some seconds to open: these are 7.5 s.
+    transport = httpx.AsyncHTTPTransport(limits=limits, retries=5)
     async with httpx.AsyncClient(base_url=url, timeout=30, transport=transport) as client:
         await asyncio.gather(*(customer(client) for _ in range(CUSTOMERS)))
     return seen
