@@ -146,6 +146,8 @@ def test_what_finds_no_room_is_the_newest_and_is_counted(store: Memory, start: C
     store.gate.clear()
     for seq in range(0, 2000, 10):
         writer.put(message(seq + seq // 100, 10, drop=seq // 100, size=1000))
+        if seq == 0:  # from here on the writer is busy, and takes nothing out of the queue
+            wait_for(lambda: writer.stats().writing_s > 0)
     assert writer.stats().queue_bytes <= 2**20
     overflowed = writer.stats().overflowed
     assert 500 < overflowed < 1500
