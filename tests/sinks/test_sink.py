@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,43 @@ def test_one_store_that_hangs_does_not_hold_up_another(
         wait_for(lambda: row(sink) and row(sink).stores[1].stored == 1)
         assert time.monotonic() - started < 1
         source.close()
+
+
+@pytest.mark.parametrize("drop", ["newest", "oldest"])
+def test_what_a_hanging_store_loses_another_has(
+    settings: SinkSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop: str
+) -> None:
+    """The queue of the one overflows, by the policy that was asked for, and is counted; the other has everything."""
+    good, bad = settings.stores[0], f"jsonl:{tmp_path / 'bad.jsonl'}"
+    hangs = threading.Event()
+
+    def open_hanging(url: str, settings: SinkSettings) -> Any:
+        store = open_store(url, settings)
+        if url == bad:
+            write = store.write
+            monkeypatch.setattr(store, "write", lambda *given: (hangs.wait(), write(*given))[1])
+        return store
+
+    monkeypatch.setattr("eventstorm_sinks.sink.open_store", open_hanging)
+    with Sink(replace(settings, stores=(bad, good), queue_bytes=2**20, queue_drop=drop)) as sink:
+        assert sink.ingress
+        source = Source(sink.ingress)
+        source.wait_for_interest()
+        source.send(0, 1)
+        wait_for(lambda: sink.writers[0].stats().writing_s > 0)
+        for seq in range(1, 30_001, 100):
+            source.send(seq, 100)
+        wait_for(lambda: row(sink) and row(sink).stores[1].stored == 30_001)
+        overflowed = sink.writers[0].stats().overflowed
+        assert 0 < overflowed < 30_000
+        hangs.set()
+        wait_for(lambda: not sink.writers[0].stats().pending)
+        [found] = [each for each in sink.snapshot().rows if each.topic == "shop.order"]
+        assert [each.stored for each in found.stores] == [30_001 - overflowed, 30_001]
+        assert [each.overflowed for each in found.stores] == [overflowed, 0]
+        assert [each.lost_way for each in found.stores] == [0, 0]
+        source.close()
+    assert (30_000 in {each["number"] for each in documents(bad, "shop.order")}) == (drop == "oldest")
 
 
 def test_passwords_do_not_show() -> None:

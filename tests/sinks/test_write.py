@@ -88,8 +88,17 @@ def start(store: Memory) -> Iterator[Callable[..., Writer]]:
     """Return a function that starts a writer."""
     writers: list[Writer] = []
 
-    def start(queue_bytes: int = 2**20, commit_s: float = 0.01, batch_events: int = 1000) -> Writer:
-        writer = Writer("memory:", store, queue_bytes=queue_bytes, commit_s=commit_s, batch_events=batch_events)
+    def start(
+        queue_bytes: int = 2**20, commit_s: float = 0.01, batch_events: int = 1000, drop_oldest: bool = False
+    ) -> Writer:
+        writer = Writer(
+            "memory:",
+            store,
+            queue_bytes=queue_bytes,
+            commit_s=commit_s,
+            batch_events=batch_events,
+            drop_oldest=drop_oldest,
+        )
         writer.start()
         writers.append(writer)
         return writer
@@ -162,6 +171,57 @@ def test_what_finds_no_room_is_the_newest_and_is_counted(store: Memory, start: C
     assert book.lost_source == 30
     assert book.next_seq == book.stored + book.overflowed + book.lost_source + book.lost_way
     assert dict(writer.take_losses()).popitem()[1] == overflowed
+
+
+def test_where_the_oldest_are_to_go_the_newest_are_stored(store: Memory, start: Callable[..., Writer]) -> None:
+    """What waits longest makes room; what is being written stays. Each stream's books balance as ever."""
+    writer = start(queue_bytes=2**20, drop_oldest=True)
+    store.gate.clear()
+    for seq in range(0, 2000, 10):
+        for tid in (0, 1):
+            writer.put(message(seq + seq // 100, 10, drop=seq // 100, size=500, tid=tid))
+        if seq == 0:  # from here on the writer is busy, and takes nothing out of the queue
+            wait_for(lambda: writer.stats().writing_s > 0)
+    assert writer.stats().queue_bytes <= 2**20
+    overflowed = writer.stats().overflowed
+    assert 1000 < overflowed < 3000
+    assert sum(each.overflowed + each.pending for each in writer.accounts().values()) == 4000
+    store.gate.set()
+    writer.close(5)
+    for tid in (0, 1):
+        book = store.kept[StreamKey(KEY.source_id, tid)]
+        assert (book.first_seq, book.next_seq, book.lost_source, book.lost_way) == (0, 2019, 19, 0)
+        assert book.next_seq == book.stored + book.overflowed + book.lost_source
+    assert sum(book.overflowed for book in store.kept.values()) == overflowed
+    assert store.seqs[0] == 0
+    assert store.seqs[-500:].count(2018) == 2
+    assert sum(count for _, count in writer.take_losses()) == overflowed
+
+
+def test_where_what_is_written_leaves_no_room_the_oldest_do_not_go_in_vain(
+    store: Memory, start: Callable[..., Writer]
+) -> None:
+    """Then the newest is dropped, as there is nothing to be gained."""
+    writer = start(queue_bytes=2**20, drop_oldest=True)
+    store.gate.clear()
+    writer.put(message(0, 1, size=2**20 - 2000))
+    wait_for(lambda: writer.stats().writing_s > 0)
+    writer.put(message(1, 1, size=2000))
+    assert writer.stats().overflowed == 1
+    store.gate.set()
+    writer.close(5)
+    assert store.seqs == [0]
+    assert (store.kept[KEY].stored, store.kept[KEY].overflowed) == (1, 1)
+
+
+def test_a_write_takes_a_part_of_the_queue_only(store: Memory, start: Callable[..., Writer]) -> None:
+    """So that while it lasts, most of the room is for what arrives."""
+    writer = start(queue_bytes=2**20, commit_s=10, batch_events=10_000)
+    for seq in range(100):
+        writer.put(message(seq, 1, size=9000))
+    writer.close(5)
+    assert store.seqs == list(range(100))
+    assert max(store.sizes) <= 2**20 / 4 / 10_000
 
 
 def test_one_message_always_finds_room(store: Memory, start: Callable[..., Writer]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_HTTP, DEFAULT_INGRESS, split_host_port
 from eventstorm.errors import SettingError
-from eventstorm.settings import at_least, endpoint, nearest, setting
+from eventstorm.settings import Check, at_least, endpoint, nearest, setting
 from eventstorm.topics import subscription
 
 __all__ = ["SinkSettings", "parse_duration", "parse_size"]
@@ -63,10 +63,13 @@ def _address(value: Any, place: str) -> Any:
     return value
 
 
-def _collections(value: Any, place: str) -> Any:
-    if value not in (known := ["one", "topic", "day"]):
-        raise SettingError(f"{place}: {value!r} is none of {', '.join(known)}{nearest(value, known)}")
-    return value
+def _one_of(*known: str) -> Check:
+    def check(value: Any, place: str) -> Any:
+        if value not in known:
+            raise SettingError(f"{place}: {value!r} is none of {', '.join(known)}{nearest(value, list(known))}")
+        return value
+
+    return check
 
 
 def _topics(value: Any, place: str) -> Any:
@@ -92,6 +95,9 @@ class SinkSettings:
     http: str = setting(DEFAULT_HTTP, "address of the page and the HTTP API; empty for none", _address)
     insecure: bool = setting(False, "allow addresses that other machines reach")
     queue_bytes: int = setting(64 * 2**20, "bytes that may wait for each store", at_least(2**20))
+    queue_drop: str = setting(
+        "newest", "what is lost to a store whose queue is full: newest or oldest events", _one_of("newest", "oldest")
+    )
     commit_s: float = setting(0.5, "the longest that an event waits for its commit, in seconds", at_least(0.01))
     batch_events: int = setting(20_000, "the most events in one write", at_least(1))
     keep: str = setting("", "remove events older than this, such as 30d", _duration)
@@ -99,7 +105,9 @@ class SinkSettings:
     sql_rows: int = setting(10_000, "the most rows that a query may return", at_least(1))
     sql_timeout_s: float = setting(30.0, "the longest that a query may take, in seconds", at_least(0.1))
     mongodb_collections: str = setting(
-        "one", "how MongoDB's events are spread: one collection, one a topic, or one a day", _collections
+        "one",
+        "how MongoDB's events are spread: one collection, one a topic, or one a day",
+        _one_of("one", "topic", "day"),
     )
     mongodb_writers: int = setting(1, "insertions into MongoDB at the same time", at_least(1))
     sql_memory: str = setting("512MB", "memory that DuckDB may use", _size)

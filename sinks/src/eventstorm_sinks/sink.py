@@ -151,6 +151,7 @@ class Sink:
                 queue_bytes=settings.queue_bytes,
                 commit_s=settings.commit_s,
                 batch_events=settings.batch_events,
+                drop_oldest=settings.queue_drop == "oldest",
             )
             self.writers.append(writer)
             self.ledger.go_on_from(writer.books(), time.time())

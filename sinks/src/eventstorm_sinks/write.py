@@ -6,24 +6,23 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from eventstorm.wire import Message
 from eventstorm_sinks._bounded_log import BoundedLog
-from eventstorm_sinks.batch import Book, StreamKey
+from eventstorm_sinks.batch import Book, Source, StreamKey
 from eventstorm_sinks.books import Books, Entry, Posting
 from eventstorm_sinks.own_events import Loss, LossLog
+from eventstorm_sinks.queue import Queue
 from eventstorm_sinks.stores import Store, StoreUnavailable
 
 __all__ = ["StoreAccount", "Writer", "WriterStats"]
 
 log = logging.getLogger(__name__)
 
-# What a message takes in memory besides its payload: header, source and queue entry.
-MESSAGE_OVERHEAD_BYTES = 1000
-MAX_OVERFLOWED_STREAMS = 10_000
+# A write takes no more of the queue than this part of it, so that while it lasts most of the room is for what arrives.
+LARGEST_WRITE = 0.25
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
 MAINTAIN_S = 60.0
 # A stream that has no book yet is committed sooner: a process that dies before does not know, when it comes back, where
@@ -74,12 +73,24 @@ class Writer:
         queue_bytes: may wait in memory; what arrives beyond is counted as overflowed. One message always finds room.
         commit_s: the longest that an event waits for a commit, while the store keeps up.
         batch_events: the most events in one write.
+        drop_oldest: whether what waits longest is lost when the queue is full, in place of what arrives.
     """
 
-    def __init__(self, url: str, store: Store, *, queue_bytes: int, commit_s: float, batch_events: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        store: Store,
+        *,
+        queue_bytes: int,
+        commit_s: float,
+        batch_events: int,
+        drop_oldest: bool = False,
+    ) -> None:
         self.url = url
         self.store = store
         self._queue_bytes, self._commit_s, self._batch_events = queue_bytes, commit_s, batch_events
+        self._batch_bytes = int(queue_bytes * LARGEST_WRITE)
+        self._dropped = "oldest" if drop_oldest else "newest"
         try:
             self._books, self._knows_books = Books(store.books()), True
         except StoreUnavailable:
@@ -88,10 +99,7 @@ class Writer:
         self._log = BoundedLog(log)
         self._changed = threading.Condition()
         # All below is guarded by the condition's lock; what the thread has taken out to write still counts as queued.
-        self._queue: deque[Message | Entry] = deque()
-        self._overflow: dict[StreamKey, Entry] = {}
-        self._queued_bytes = self._queued_events = 0
-        self._pending: dict[StreamKey, int] = {}
+        self._queue = Queue(queue_bytes, drop_oldest=drop_oldest)
         self._commit_by_s = 0.0
         """When the next write is due; counts while there is something in the queue."""
         self._stored = self._refused = self._overflowed = self._commits = 0
@@ -113,42 +121,34 @@ class Writer:
 
     def put(self, message: Message) -> None:
         """Queue a message, or count it as overflowed. Never waits for the store."""
-        header = message.header
-        key = StreamKey(header.source_id, header.tid)
-        size = len(message.payload) + MESSAGE_OVERHEAD_BYTES
+        key = StreamKey(message.header.source_id, message.header.tid)
         with self._changed:
-            if self._queued_bytes and self._queued_bytes + size > self._queue_bytes:
-                self._put_overflow(key, message)
-                return
-            # What overflowed before comes first, since the numbers of a stream are entered in their order.
+            idle = self._queue.is_empty
+            dropped = self._queue.put(message)
+            if dropped:
+                self._count_dropped(dropped)
+                if dropped[-1] is message:
+                    return
             now_s = time.monotonic()
-            idle = not self._queue
             wait_s = self._commit_s if self._books.knows(key) else min(self._commit_s, FIRST_COMMIT_S)
             sooner = idle or now_s + wait_s < self._commit_by_s
             if sooner:
                 self._commit_by_s = now_s + wait_s
-            if self._overflow and (overflowed := self._overflow.pop(key, None)):
-                self._queue.append(overflowed)
-            self._queue.append(message)
-            self._queued_bytes += size
-            if header.n:
-                self._queued_events += header.n
-                self._pending[key] = self._pending.get(key, 0) + header.n
-            if sooner or self._queued_events >= self._batch_events:
+            if sooner or not self._is_filling():
                 self._changed.notify()
 
-    def _put_overflow(self, key: StreamKey, message: Message) -> None:
-        self._overflowed += message.header.n
-        entry = Entry.overflowed(message)
-        self._losses.add(Loss(message.topic, entry.book.source, "store", "overflow", self.url), message.header.n)
-        before = self._overflow.pop(key, None)
-        self._overflow[key] = before.then(entry) if before else entry
-        if len(self._overflow) > MAX_OVERFLOWED_STREAMS:
-            # Only hostile numbers of sources get here. What is dropped shows up in the books as lost on the way.
-            del self._overflow[next(iter(self._overflow))]
+    def _is_filling(self) -> bool:
+        return self._queue.events < self._batch_events and self._queue.size_bytes < self._batch_bytes
+
+    def _count_dropped(self, dropped: list[Message]) -> None:
+        for message in dropped:
+            header = message.header
+            self._overflowed += header.n
+            source = Source(header.source_id, header.host, header.service, header.pid)
+            self._losses.add(Loss(message.topic, source, "store", "overflow", self.url), header.n)
         self._log.warning(
-            "overflow", "%s: more than %d bytes wait for this store; the newest events are lost to it: %s",
-            self.url, self._queue_bytes, self._last_error or "it is too slow",
+            "overflow", "%s: more than %d bytes wait for this store; the %s events are lost to it: %s",
+            self.url, self._queue_bytes, self._dropped, self._last_error or "it is too slow",
         )  # fmt: skip
 
     def stats(self) -> WriterStats:
@@ -156,8 +156,8 @@ class Writer:
         with self._changed:
             return WriterStats(
                 self.url,
-                self._queued_bytes,
-                self._queued_events,
+                self._queue.size_bytes,
+                self._queue.events,
                 self._stored,
                 self._refused,
                 self._overflowed,
@@ -170,10 +170,10 @@ class Writer:
         """Return where each stream stands in this store. Safe from any thread."""
         with self._changed:
             books = {book.key: book for book in self._books.all()}
-            waiting = {key: entry.book.overflowed for key, entry in self._overflow.items()}
+            pending, overflowed = self._queue.pending(), self._queue.overflowed()
             return {
-                key: StoreAccount(books.get(key), self._pending.get(key, 0), waiting.get(key, 0))
-                for key in {*books, *self._pending, *waiting}
+                key: StoreAccount(books.get(key), pending.get(key, 0), overflowed.get(key, 0))
+                for key in {*books, *pending, *overflowed}
             }
 
     def take_losses(self) -> list[tuple[Loss, int]]:
@@ -190,12 +190,9 @@ class Writer:
             # A write that hangs in the store cannot be interrupted: then the (daemon) thread is left behind.
             self._thread.join(timeout_s + 0.5)
         with self._changed:
-            left = self._queued_events
+            left = self._queue.events
             self._overflowed += left
             self._queue.clear()
-            self._overflow.clear()
-            self._pending.clear()
-            self._queued_bytes = self._queued_events = 0
         if left:
             log.warning("%s: stopped with %d events unwritten: %s", self.url, left, self._last_error or "too slow")
         return left
@@ -224,43 +221,36 @@ class Writer:
             with self._changed:
                 self._books, self._knows_books, self._last_error = books, True, ""
 
-        self._retrying(learn, lambda: not (self._queue or self._overflow))
+        self._retrying(learn, lambda: not self._queue)
 
     def _take(self) -> list[Message | Entry] | None:
         """Wait for a batch to fill up or its time to come. None when closing and all is written."""
         with self._changed:
-            while not (self._queue or self._overflow):
+            while not self._queue:
                 if self._close_by_s is not None:
                     return None
                 until_maintenance_s = self._maintained_s + MAINTAIN_S - time.monotonic()
                 if until_maintenance_s <= 0:
                     return []
                 self._changed.wait(until_maintenance_s)
-            while self._queue and self._queued_events < self._batch_events and self._close_by_s is None:
+            while not self._queue.is_empty and self._is_filling() and self._close_by_s is None:
                 wait_s = self._commit_by_s - time.monotonic()
                 if wait_s <= 0:
                     break
                 self._changed.wait(wait_s)
-            taken: list[Message | Entry] = []
-            events = 0
-            while self._queue:
-                what = self._queue[0]
-                events += what.header.n if isinstance(what, Message) else 0
-                if taken and events > self._batch_events:
-                    break
-                taken.append(self._queue.popleft())
-            if not self._queue:
-                taken.extend(self._overflow.values())
-                self._overflow.clear()
-            return taken
+            return self._queue.take(self._batch_events, self._batch_bytes)
 
     def _write_taken(self, taken: list[Message | Entry]) -> None:
         try:
             entries = [Entry.of(each) if isinstance(each, Message) else each for each in taken]
-            while len(entries[0].events) > self._batch_events:  # one message larger than a batch comes alone
-                first, entries[0] = entries[0].split(self._batch_events)
-                self._write([first])
-            self._write(entries)
+            together: list[Entry] = []
+            for entry in entries:
+                while len(entry.events) > self._batch_events:  # one message that is larger than a batch
+                    first, entry = entry.split(self._batch_events)
+                    self._write([*together, first])
+                    together = []
+                together.append(entry)
+            self._write(together)
             if (fold := self._books.fold()) is not None:
                 self._retrying(lambda: self._commit(fold))
         except _ClosingError:
@@ -268,18 +258,8 @@ class Writer:
         except Exception:
             # Not the store's fault but ours. The books will show these events as lost on the way.
             log.exception("%s: a fault in Eventstorm itself", self.url)
-        self._release(taken)
-
-    def _release(self, taken: list[Message | Entry]) -> None:
         with self._changed:
-            for each in taken:
-                if isinstance(each, Message):
-                    key = StreamKey(each.header.source_id, each.header.tid)
-                    self._queued_bytes -= len(each.payload) + MESSAGE_OVERHEAD_BYTES
-                    self._queued_events -= each.header.n
-                    left = self._pending.pop(key, 0) - each.header.n
-                    if left > 0:
-                        self._pending[key] = left
+            self._queue.release(taken)
 
     def _write(self, entries: list[Entry]) -> None:
         """Write all; where the store cannot hold something, halve until only that is left, and refuse it."""
