@@ -55,12 +55,11 @@ def least() -> Iterator[Subject]:
 @contextlib.contextmanager
 def parsed() -> Iterator[Subject]:
     """A line becomes a `http.hit`, which is encoded."""
-    sample, feed, encode = list(lines(1000)), NginxParser(LogsSettings(timezone="UTC")).feed, bson.encode
+    sample, encode = list(lines(1000)), NginxParser(LogsSettings(timezone="UTC")).encode
 
     def call() -> None:
         for line in sample:
-            for event in feed(line, 0.0):
-                encode(event.data)
+            encode(line, 0.0)
 
     yield Subject(call)
 

@@ -77,9 +77,10 @@ def test_common_fields_that_cannot_be_encoded_refuse_the_event(source: Source) -
 @pytest.mark.parametrize("ts_s", [0, 0.0, -1.5, 1_700_000_000.123, -(10.0**12), 10.0**12])
 def test_an_event_can_have_another_time_than_now(source: Source, peer: Peer, ts_s: float) -> None:
     assert source.emit_at("a.b", {"x": 1}, ts_s)
-    assert peer.wait_for(1) == [{"x": 1}]
-    (event,) = (event for message in peer.messages for event in message.events())
-    assert event.ts_ms == math.trunc(ts_s * 1000)
+    assert source.emit_encoded("a.b", bson.encode({"x": 2}), ts_s)
+    assert peer.wait_for(2) == [{"x": 1}, {"x": 2}]
+    times = [event.ts_ms for message in peer.messages for event in message.events()]
+    assert times == [math.trunc(ts_s * 1000)] * 2
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,9 @@ def test_an_event_can_have_another_time_than_now(source: Source, peer: Peer, ts_
 def test_a_time_that_is_none_refuses_the_event(source: Source, ts_s: Any) -> None:
     assert not source.emit_at("a.b", {"x": 1}, ts_s)
     assert source.stats()["dropped"] == {"bad_time": 1}
+    if ts_s is not None:  # which stands for now there
+        assert not source.emit_encoded("a.b", bson.encode({"x": 1}), ts_s)
+        assert source.stats()["dropped"] == {"bad_time": 2}
     assert "no number of seconds" in source.example("bad_time")
 
 

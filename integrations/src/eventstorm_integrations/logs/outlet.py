@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+import bson
+
 from eventstorm import Source
 from eventstorm.errors import EventstormError
-from eventstorm_integrations.logs.stream import EmitsAt, Stream
+from eventstorm_integrations.logs.stream import Emits, Stream
 
 __all__ = ["Outlet", "Printer", "Sends"]
 
@@ -23,7 +25,7 @@ _FLUSH_S = 0.2
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 
 
-class Sends(EmitsAt, Protocol):
+class Sends(Emits, Protocol):
     """Takes events, and sends them in the background: an `eventstorm.Source`."""
 
     def flush(self, timeout_s: float | None = None) -> bool:
@@ -98,6 +100,10 @@ class Printer:
             at = str(ts_s)
         sys.stdout.write(json.dumps({"ts": {"$date": at.replace("+00:00", "Z")}, "topic": topic, "data": event}) + "\n")
         return True
+
+    def emit_encoded(self, topic: str, data: bytes, ts_s: float, /) -> bool:
+        """Write one whose data is in BSON."""
+        return self.emit_at(topic, bson.decode(data), ts_s)
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Give what was written to whoever reads it."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eventstorm_integrations.logs.event import Event, Parser, Remembering, Unparsed
+from eventstorm_integrations.logs.event import Encoding, Event, Parser, Remembering, Unparsed
 
-__all__ = ["EmitsAt", "Stream"]
+__all__ = ["Emits", "Stream"]
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,15 @@ _SHOWN = 1000
 _MOST_REASONS = 100
 
 
-class EmitsAt(Protocol):
+class Emits(Protocol):
     """Where events go: an `eventstorm.Source`, or what prints them."""
 
     def emit_at(self, topic: str, event: Mapping[str, Any], ts_s: float, /) -> bool:
         """Take an event that happened so many seconds after the beginning of 1970."""
+        ...
+
+    def emit_encoded(self, topic: str, data: bytes, ts_s: float, /) -> bool:
+        """Take one whose data is in BSON."""
         ...
 
 
@@ -48,11 +52,12 @@ class Stream:
         sample_s: seconds between two samples of the same kind of bad lines.
     """
 
-    def __init__(self, path: str, parser: Parser, emits: EmitsAt, sample_s: float) -> None:
+    def __init__(self, path: str, parser: Parser, emits: Emits, sample_s: float) -> None:
         self.path = path
         self.lines = 0
         self.events = 0
         self._parser = parser
+        self._encode = parser.encode if isinstance(parser, Encoding) else None
         self._remembering = parser if isinstance(parser, Remembering) else None
         self._emits = emits
         self._sample_s = sample_s
@@ -61,12 +66,17 @@ class Stream:
     def feed(self, lines: Iterable[str], now_s: float) -> None:
         """Take lines; `now_s` is when they were written, at the latest."""
         feed, emit = self._parser.feed, self._emits.emit_at
+        encode, emit_encoded = self._encode, self._emits.emit_encoded
         lines_before = events = 0
         for line in lines:
             if not line:
                 continue
             lines_before += 1
             try:
+                if encode is not None and (encoded := encode(line, now_s)) is not None:
+                    emit_encoded(*encoded)
+                    events += 1
+                    continue
                 for event in feed(line, now_s):
                     emit(*event)
                     events += 1

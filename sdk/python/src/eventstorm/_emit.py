@@ -54,12 +54,24 @@ class Emit(Protocol):
     def __call__(self, topic: str, event: Mapping[str, Any] | None = None, /, **fields: Any) -> bool: ...
 
 
+class EmitEncoded(Protocol):
+    """The type of `eventstorm.emit_encoded`."""
+
+    def __call__(self, topic: str, data: bytes, ts_s: float | None = None, /) -> bool: ...
+
+
 class Refused(Exception):
     """An event is not accepted, with the reason to count it under."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+def _checked_time(ts_s: object) -> float:
+    if not isinstance(ts_s, (float, int)) or not -_MOST_S < ts_s < _MOST_S:
+        raise Refused("bad_time", f"{ts_s!r:.40} is no number of seconds that fits")
+    return float(ts_s)
 
 
 class Topic:
@@ -107,7 +119,7 @@ class Emitter:
         self._indices = Counter()
         self._capturing = False
         self.emit = self._build_emit()
-        self.emit_encoded = self._build_emit_encoded()
+        self.emit_encoded: EmitEncoded = self._build_emit_encoded()
         self.reset()
 
     def reset(self) -> None:
@@ -218,12 +230,14 @@ class Emitter:
 
         return emit
 
-    def _build_emit_encoded(self) -> Callable[[str, bytes], bool]:
+    def _build_emit_encoded(self) -> EmitEncoded:
         topics, clock, refuse = self.topics, time.time, self._refuse
         overhead, length_of, append_attended = EVENT_OVERHEAD_BYTES, _length.unpack_from, self._append_attended
 
-        def emit_encoded(topic: str, data: bytes, /) -> bool:
+        def emit_encoded(topic: str, data: bytes, ts_s: float | None = None, /) -> bool:
             """Emit an event that is encoded already: `data` is one BSON document, taken as it is. Else as `emit`.
+
+            If it did not happen now, `ts_s` says when, as in `emit_at`.
 
             The common fields of the context are not added. Of `data` only its length is checked; if anything else about
             it is wrong, those who read it find out.
@@ -238,10 +252,14 @@ class Emitter:
                     raise Refused("unencodable", "the bytes are no BSON document")
                 if size > self.max_event_bytes:
                     raise Refused("too_large", f"{size} bytes")
+                if ts_s is None:
+                    ts_s = clock()
+                elif type(ts_s) is not float or not -_MOST_S < ts_s < _MOST_S:
+                    ts_s = _checked_time(ts_s)
                 cost = size + overhead
                 if self.added + cost > self._unattended:
-                    return append_attended(entry, clock(), data, cost)
-                self.append((entry.index, clock(), data))
+                    return append_attended(entry, ts_s, data, cost)
+                self.append((entry.index, ts_s, data))
                 self.added += cost
                 return True
             except Exception as error:  # as in emit
@@ -263,13 +281,12 @@ class Emitter:
             if not entry.heard:
                 entry.unheard.add()
                 return False
-            if not isinstance(ts_s, (float, int)) or not -_MOST_S < ts_s < _MOST_S:
-                raise Refused("bad_time", f"{ts_s!r:.40} is no number of seconds that fits")
+            at_s = _checked_time(ts_s)
             common = common_fields.get()
             data = _encode(event if common is None else {**common, **event}, False, codec_options, False)
             if len(data) > self.max_event_bytes:
                 raise Refused("too_large", f"{len(data)} bytes")
-            return self._append_attended(entry, float(ts_s), data, len(data) + EVENT_OVERHEAD_BYTES)
+            return self._append_attended(entry, at_s, data, len(data) + EVENT_OVERHEAD_BYTES)
         except Exception as error:  # as in emit
             try:
                 return self._refuse(topic, error)

@@ -14,7 +14,7 @@ from pathlib import Path
 from eventstorm.errors import SettingError
 from eventstorm.settings import nearest
 from eventstorm_integrations.logs.event import Event, Unparsed
-from eventstorm_integrations.logs.nginx.access import AccessLog, read_values
+from eventstorm_integrations.logs.nginx.access import AccessLog, is_error, read_values
 from eventstorm_integrations.logs.nginx.config import NginxConfig, read_config
 from eventstorm_integrations.logs.nginx.error import feed_error
 from eventstorm_integrations.logs.nginx.format import NAMED, LogFormat, compile_format
@@ -34,9 +34,10 @@ class NginxParser:
 
     def __init__(self, settings: LogsSettings) -> None:
         self._clock = LineClock(zone_named(settings.timezone))
-        self._feed_access = (
-            self._feed_json if settings.format == "json" else AccessLog(chosen_format(settings), self._clock).feed
-        )
+        self._feed_access = self._feed_json
+        if settings.format != "json":
+            access = AccessLog(chosen_format(settings), self._clock)
+            self._feed_access, self.encode = access.feed, access.encode
         self._syslog_clock = LineClock(zone_named(settings.timezone))
 
     @staticmethod
@@ -67,8 +68,7 @@ class NginxParser:
             return (self._feed(record.message, record.ts_s),) if "nginx" in record.program else ()
 
     def _feed(self, line: str, now_s: float) -> Event:
-        # A line of an error log begins with a date, which no value of a usual format does.
-        if line[4:5] == "/" and line[7:8] == "/":
+        if is_error(line):
             return feed_error(line, self._clock, now_s)
         return self._feed_access(line, now_s)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 
-from eventstorm_integrations.logs.event import Event, Unparsed
+from eventstorm_integrations.logs.event import Encoded, Event, Unparsed
+from eventstorm_integrations.logs.nginx.encode import EMPTY, VERSIONS, encoder
 from eventstorm_integrations.logs.nginx.format import LogFormat
 from eventstorm_integrations.logs.nginx.variables import (
     METHODS,
@@ -28,11 +30,12 @@ __all__ = ["AccessLog", "read_values"]
 
 _HIT = "http.hit"
 _LIST = re.compile(r", | : ")
-_NETWORKS = {f"HTTP/{version}": {"protocol": {"version": version}} for version in ("1.0", "1.1", "2.0", "3.0")}
+_NETWORKS = {protocol: {"protocol": {"version": version}} for protocol, version in VERSIONS.items()}
 
 
-# The constructor of a named tuple is Python, and takes three times as long.
-_new_event: Callable[[type[Event], tuple[str, dict[str, Any], float]], Event] = tuple.__new__
+def is_error(line: str) -> bool:
+    """Tell whether a line is one of an error log: it begins with a date, which no value of a usual format does."""
+    return line[4:5] == "/" and line[7:8] == "/"
 
 
 class AccessLog:
@@ -55,6 +58,7 @@ class AccessLog:
             for index, name in enumerate(names)
             if name in UPSTREAM or (name in REQUEST_PARTS and name != "request")
         ]
+        self._encode = None if self._others else encoder(targets, self._request)
         # Most lines are of the same second as the one before.
         self._text, self._ts_s = "", 0.0
 
@@ -80,20 +84,39 @@ class AccessLog:
             if len(words) == 3 and words[1][:1] == "/" and words[2] in self._networks and words[0] in METHODS:
                 path, question, query = words[1].partition("?")
                 request["method"] = words[0]
-                data["url"] = {"path": path, "query": query} if question else {"path": path}
+                url = data.setdefault("url", {})
+                url["path"] = path
+                if question:
+                    url["query"] = query
                 data["network"] = self._networks[words[2]]
             else:
                 _add_request(data, request, values[self._request])
         if self._others:
             _add_others(data, [(name, values[index]) for index, name in self._others])
+        return Event(_HIT, data, self._time(values, now_s))
+
+    def encode(self, line: str, now_s: float) -> Encoded | None:
+        """Return what `feed` does with the event's data in BSON, for a usual line; else None."""
+        if self._encode is None or "\\" in line or not line.isascii() or is_error(line):
+            return None
+        found = self._match(line)
+        if found is None:
+            return None
+        values = found.groups()
+        try:
+            return _HIT, self._encode(values), self._time(values, now_s)
+        except (LookupError, ValueError, struct.error, Unparsed):
+            return None
+
+    def _time(self, values: Sequence[str], now_s: float) -> float:
         for index, name in self._times:
             text = values[index]
             if text == self._text:
-                return _new_event(Event, (_HIT, data, self._ts_s))
+                return self._ts_s
             if text and text != "-":
                 self._ts_s, self._text = _time(name, text, self._clock, now_s), text
-                return _new_event(Event, (_HIT, data, self._ts_s))
-        return _new_event(Event, (_HIT, data, now_s))
+                return self._ts_s
+        return now_s
 
 
 def _builder(targets: list[Target | None]) -> Callable[[Sequence[str]], tuple[dict[str, Any], dict[str, Any]]]:
@@ -103,7 +126,6 @@ def _builder(targets: list[Target | None]) -> Callable[[Sequence[str]], tuple[di
     longer, and this is done for each line.
     """
     nodes: dict[tuple[str, ...], str] = {(): "n0"}
-    always = [("http", "request"), ("http", "response"), ("client",)]
     lines: list[str] = []
     scope: dict[str, Any] = {}
 
@@ -113,7 +135,7 @@ def _builder(targets: list[Target | None]) -> Callable[[Sequence[str]], tuple[di
             nodes[path] = f"n{len(nodes)}"
         return nodes[path]
 
-    for path in always:
+    for path in EMPTY:
         node(path)
     for index, each in enumerate(targets):
         if each is not None:
@@ -121,7 +143,7 @@ def _builder(targets: list[Target | None]) -> Callable[[Sequence[str]], tuple[di
             value = f"v{index}" if each.convert is str else f"c{index}(v{index})"
             place = f"{node(each.path[:-1])}[{each.path[-1]!r}]"
             lines.append(f"    if v{index} != '-' and v{index}: {place} = {value}")
-    kept = {path[:depth] for path in always for depth in range(len(path) + 1)}
+    kept = {path[:depth] for path in EMPTY for depth in range(len(path) + 1)}
     for path in sorted(nodes, key=len, reverse=True):
         if path:
             parent = f"{nodes[path[:-1]]}[{path[-1]!r}] = {nodes[path]}"
@@ -167,7 +189,7 @@ def _add_request(data: dict[str, Any], request: dict[str, Any], line: str) -> No
     parsed = parse_request(line)
     if parsed is not None:
         add_method(request, parsed.method)
-        data["url"] = dict(parsed.url)
+        data["url"] = {**data.get("url", {}), **parsed.url}
         if parsed.version:
             data.setdefault("network", {})["protocol"] = {"version": parsed.version}
         if parsed.host:
