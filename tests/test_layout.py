@@ -40,6 +40,7 @@ ENTRIES = [
 
 # A library or kernel facility is used where its name is on the door, and nowhere else.
 ROOMS = {
+    "cassandra": ("eventstorm_sinks.stores.cassandra",),
     "django": ("eventstorm_integrations.django",),
     "duckdb": ("eventstorm_sinks.stores.duckdb",),
     "fastapi": ("eventstorm_integrations.fastapi",),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.cassandra_server import CassandraServer
 from servers.mongodb_server import MongoServer
 
 pytest.register_assert_rewrite("eventstorm_sinks.stores.conformance")
@@ -35,3 +36,35 @@ def database_url(shared_mongodb: MongoServer, request: pytest.FixtureRequest) ->
     number = getattr(request.config, "_databases", 0) + 1
     request.config._databases = number
     return f"{shared_mongodb.url}/test_{number}"
+
+
+@pytest.fixture(scope="session")
+def shared_cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraServer]:
+    """One node for all tests; each takes a table of its own."""
+    yield from _started(CassandraServer(tmp_path_factory.mktemp("cassandra")))
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraServer]:
+    """Three nodes for all tests; one that ends nodes brings them back."""
+    yield from _started(CassandraServer(tmp_path_factory.mktemp("cluster"), nodes=3))
+
+
+def _started(server: CassandraServer) -> Iterator[CassandraServer]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def table_url(shared_cassandra: CassandraServer) -> str:
+    """The URL of an empty table on one node."""
+    return shared_cassandra.empty_table()
+
+
+@pytest.fixture
+def cluster_url(shared_cluster: CassandraServer) -> str:
+    """The URL of an empty table of three replicas."""
+    return shared_cluster.empty_table()

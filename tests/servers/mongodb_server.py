@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,41 +10,23 @@ import time
 from functools import cache
 from pathlib import Path
 
-import platformdirs
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+
+from servers.maven import fetched
 
 VERSION = "1.47.0"
 MAIN = Path(__file__).with_name("MongoServer.java")
 DEADLINE_S = 30.0
-_POM = f"""
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-<modelVersion>4.0.0</modelVersion><groupId>eventstorm</groupId><artifactId>server</artifactId><version>1</version>
-<dependencies><dependency>
-<groupId>de.bwaldvogel</groupId><artifactId>mongo-java-server-h2-backend</artifactId><version>{VERSION}</version>
-</dependency></dependencies></project>
-"""
 
 
 @cache
 def class_path() -> str:
     """Return the class path with the server and its main class; fetched and compiled once for all runs."""
-    cached = platformdirs.user_cache_path("eventstorm-tests") / f"mongo-java-server-{VERSION}"
-    if not cached.exists():
-        missing = [name for name in ("java", "javac", "mvn") if not shutil.which(name)]
-        assert not missing, f"{', '.join(missing)} missing: install a JDK and Maven (default-jdk-headless, maven)"
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=cached.parent))
-        (made / "pom.xml").write_text(_POM)
-        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={made}"]
-        subprocess.run(command, cwd=made, check=True)
-        try:
-            made.rename(cached)
-        except OSError:  # another run was faster
-            shutil.rmtree(made)
+    folder = fetched("de.bwaldvogel", "mongo-java-server-h2-backend", VERSION)
     classes = Path(tempfile.mkdtemp(prefix="eventstorm-classes-"))
-    subprocess.run(["javac", "-cp", f"{cached}/*", "-d", classes, MAIN], check=True)
-    return f"{cached}/*:{classes}"
+    subprocess.run(["javac", "-cp", f"{folder}/*", "-d", classes, MAIN], check=True)
+    return f"{folder}/*:{classes}"
 
 
 def free_port() -> int:

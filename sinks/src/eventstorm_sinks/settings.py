@@ -72,6 +72,16 @@ def _one_of(*known: str) -> Check:
     return check
 
 
+def _each(pattern: str, example: str) -> Check:
+    def check(value: Any, place: str) -> Any:
+        for each in value:
+            if not re.fullmatch(pattern, each):
+                raise SettingError(f"{place}: {each!r}: write it as {example}")
+        return value
+
+    return check
+
+
 def _topics(value: Any, place: str) -> Any:
     for each in value:
         try:
@@ -110,4 +120,15 @@ class SinkSettings:
         _one_of("one", "topic", "day"),
     )
     mongodb_writers: int = setting(1, "insertions into MongoDB at the same time", at_least(1))
+    cassandra_layout: tuple[str, ...] = setting(
+        (),
+        "how wide the buckets of topics are in Cassandra, and in how many shards: http.*=10m/4",
+        _each(r"[a-z0-9_.-]*\*?=[^/]+(/[0-9]{1,3})?", "*=1h/1 or http.*=10m/4"),
+    )
+    cassandra_columns: tuple[str, ...] = setting(
+        (),
+        "fields with columns of their own in Cassandra: status=http.response.status_code:int",
+        _each(r"[a-z][a-z0-9_]*=.+:[a-z]+", "status=http.response.status_code:int"),
+    )
+    cassandra_requests: int = setting(32, "insertions into Cassandra at the same time", at_least(1))
     sql_memory: str = setting("512MB", "memory that DuckDB may use", _size)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 from eventstorm_sinks.stores import Series
 
-__all__ = ["AGGREGATES", "MAX_LINES", "MAX_NAME", "NameCounter", "SeriesFold", "check_series"]
+__all__ = ["AGGREGATES", "MAX_LINES", "NameCounter", "SeriesFold", "check_series", "line_name"]
 
 AGGREGATES = ("count", "sum", "avg", "min", "max", "p50", "p95", "p99")
 MAX_LINES, MAX_NAME = 50, 200
@@ -38,6 +39,17 @@ def check_series(field: str | None, aggregate: str, start_s: int, step_s: int, b
     for name, path in (("field", field), ("by", by)):
         if path is not None and (depth := path.count(".") + 1) > _MAX_DEPTH:
             raise ValueError(f"{name}: {depth} names with dots in between; at most {_MAX_DEPTH} are allowed")
+
+
+def line_name(value: Any) -> str:
+    """Return the name of the line that a value leads to."""
+    if value is None or isinstance(value, (dict, list)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)[:MAX_NAME]
 
 
 class NameCounter:

@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure
 from eventstorm.errors import EventstormError
 from eventstorm_sinks.live_values import dig, number
 from eventstorm_sinks.stores import Series
-from eventstorm_sinks.stores._fold import MAX_LINES, MAX_NAME, NameCounter, SeriesFold, check_series
+from eventstorm_sinks.stores._fold import MAX_LINES, NameCounter, SeriesFold, check_series, line_name
 from eventstorm_sinks.stores.mongodb._connect import is_unavailable
 
 __all__ = ["Question", "fold_series", "push_series"]
@@ -81,7 +81,7 @@ def push_series(
         pipeline = _pipeline(matching, asked, [value for values in names.values() for value in values])
         for collection in collections:
             for row in _ask(collection, pipeline, asked):
-                key = _shown(row["_id"].get("name")), int(row["_id"]["step"])
+                key = line_name(row["_id"].get("name")), int(row["_id"]["step"])
                 cell = _Cell(row["numbers"], _plain(row["result"]))
                 cells[key] = cells[key].joined(cell, asked.aggregate) if key in cells else cell
     except OperationFailure as error:
@@ -128,7 +128,7 @@ def _commonest(
     ]
     for collection in collections:
         for each in _ask(collection, counting, asked):
-            name = _shown(each["_id"])
+            name = line_name(each["_id"])
             counts[name] += each["events"]
             values.setdefault(name, []).append(each["_id"])
     chosen = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_LINES]
@@ -220,15 +220,4 @@ def _events(
 
 
 def _text(event: Mapping[str, Any], by: str) -> str:
-    return _shown(dig(event, by) if by in _SOURCE_FIELDS else dig(event["data"], by))
-
-
-def _shown(value: Any) -> str:
-    """Return the name of the line that a value leads to."""
-    if value is None or isinstance(value, (dict, list)):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)[:MAX_NAME]
+    return line_name(dig(event, by) if by in _SOURCE_FIELDS else dig(event["data"], by))

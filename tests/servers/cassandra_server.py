@@ -1,0 +1,257 @@
+"""Apache Cassandra as processes: the real server, made of jars of Maven Central, one node or several on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import RoundRobinPolicy
+
+from servers.maven import fetched
+
+VERSION = "5.0.8"
+DEADLINE_S = 120.0
+_EXPORTS = [
+    "java.base/jdk.internal.misc",
+    "java.base/java.lang.ref",
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+    "java.management/com.sun.jmx.remote.security",
+    "java.rmi/sun.rmi.registry",
+    "java.rmi/sun.rmi.server",
+    "java.sql/java.sql",
+    "jdk.unsupported/sun.misc",
+]
+_OPENS = [
+    "java.base/java.lang",
+    "java.base/java.lang.module",
+    "java.base/java.lang.reflect",
+    "java.base/java.util",
+    "java.base/java.nio",
+    "java.base/java.io",
+    "java.base/sun.nio.ch",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.reflect",
+    "java.base/jdk.internal.math",
+    "java.base/jdk.internal.module",
+    "java.base/jdk.internal.util.jar",
+    "jdk.management/com.sun.management.internal",
+]
+# Small, quick to start, and without the waits of nodes that join a ring of strangers. Two compiler stages: the tests
+# are over before the last one would pay.
+_OPTIONS = [
+    "-Xms384m",
+    "-Xmx384m",
+    "-XX:MaxDirectMemorySize=128m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xss512k",
+    "-XX:-UsePerfData",
+    "-Djdk.attach.allowAttachSelf=true",
+    "-Dio.netty.tryReflectionSetAccessible=true",
+    "-Dchronicle.analytics.disable=true",
+    "-Dcassandra-foreground=yes",
+    "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+    "-Dcassandra.ring_delay_ms=0",
+    "-Dcassandra.superuser_setup_delay_ms=0",
+]
+_YAML = """
+cluster_name: eventstorm
+num_tokens: 1
+initial_token: {token}
+auto_bootstrap: false
+partitioner: org.apache.cassandra.dht.Murmur3Partitioner
+endpoint_snitch: SimpleSnitch
+listen_address: {address}
+rpc_address: {address}
+storage_port: {storage_port}
+native_transport_port: {port}
+authenticator: {authenticator}
+authorizer: {authorizer}
+seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: 127.0.0.1}}]}}]
+data_file_directories: [{folder}/data]
+commitlog_directory: {folder}/commitlog
+hints_directory: {folder}/hints
+saved_caches_directory: {folder}/saved_caches
+cdc_raw_directory: {folder}/cdc
+commitlog_sync: periodic
+commitlog_sync_period: 10000ms
+commitlog_segment_size: 32MiB
+commitlog_total_space: 256MiB
+memtable_heap_space: 64MiB
+memtable_offheap_space: 64MiB
+memtable_allocation_type: heap_buffers
+key_cache_size: 8MiB
+file_cache_size: 16MiB
+networking_cache_size: 16MiB
+concurrent_reads: 8
+concurrent_writes: 16
+concurrent_compactors: 1
+hinted_handoff_enabled: true
+materialized_views_enabled: false
+"""
+_LOGBACK = """<configuration><appender name="out" class="ch.qos.logback.core.ConsoleAppender"><encoder>
+<pattern>%d %p %c - %m%n</pattern></encoder></appender>
+<root level="INFO"><appender-ref ref="out"/></root></configuration>
+"""
+
+
+def jars() -> Path:
+    """Return the folder with the server's jars; fetched once for all runs."""
+    return fetched("org.apache.cassandra", "cassandra-all", VERSION)
+
+
+def free_port(addresses: list[str]) -> int:
+    """Return a port that nobody uses now on any of these addresses."""
+    while True:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            port = 0
+            for address in addresses:
+                probe = stack.enter_context(socket.socket())
+                probe.bind((address, port))
+                port = int(probe.getsockname()[1])
+            return port
+
+
+class CassandraNode:
+    """One node of a cluster, which can be killed, started again, and paused."""
+
+    def __init__(self, folder: Path, address: str, port: int, storage_port: int, token: int, *, guarded: bool) -> None:
+        self.address, self._port = address, port
+        self._folder = folder
+        folder.mkdir()
+        by = ("Password", "Cassandra") if guarded else ("AllowAll", "AllowAll")
+        (folder / "cassandra.yaml").write_text(
+            _YAML.format(
+                address=address,
+                port=port,
+                storage_port=storage_port,
+                token=token,
+                folder=folder,
+                authenticator=f"{by[0]}Authenticator",
+                authorizer=f"{by[1]}Authorizer",
+            )
+        )
+        (folder / "logback.xml").write_text(_LOGBACK)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        flags = [f"--add-exports={each}=ALL-UNNAMED" for each in _EXPORTS]
+        flags += [f"--add-opens={each}=ALL-UNNAMED" for each in _OPENS]
+        [jamm] = jars().glob("jamm-*.jar")
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    "java",
+                    f"-javaagent:{jamm}",
+                    *flags,
+                    *_OPTIONS,
+                    f"-Dcassandra.config=file://{self._folder}/cassandra.yaml",
+                    f"-Dcassandra.storagedir={self._folder}",
+                    f"-Dlogback.configurationFile={self._folder}/logback.xml",
+                    f"-Djava.io.tmpdir={self._folder}",
+                    "-cp",
+                    f"{jars()}/*",
+                    "org.apache.cassandra.service.CassandraDaemon",
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )
+
+    def wait(self) -> None:
+        """Wait until it takes connections."""
+        give_up_s = time.monotonic() + DEADLINE_S
+        while True:
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > give_up_s:
+                raise AssertionError("Cassandra does not start:\n" + (self._folder / "log").read_text()[-3000:])
+            with contextlib.suppress(OSError), socket.create_connection((self.address, self._port), 1):
+                return
+            time.sleep(0.1)  # as often as is worth the look
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop it where it is."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+class CassandraServer:
+    """A cluster of `nodes` nodes at 127.0.0.1, 127.0.0.2, …, with one port."""
+
+    def __init__(self, folder: Path, nodes: int = 1, *, guarded: bool = False) -> None:
+        addresses = [f"127.0.0.{number + 1}" for number in range(nodes)]
+        self.port, storage_port = free_port(addresses), free_port(addresses)
+        self.url = f"cassandra://{','.join(addresses)}:{self.port}"
+        self.nodes = [
+            CassandraNode(
+                folder / f"node-{number}",
+                address,
+                self.port,
+                storage_port,
+                -(2**63) + (2**64 // nodes) * number,
+                guarded=guarded,
+            )
+            for number, address in enumerate(addresses)
+        ]
+
+    def start(self) -> None:
+        """Start the nodes, one after the other: on a small machine that is faster than all at once."""
+        for node in self.nodes:
+            node.start()
+            node.wait()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Connect as somebody else than the store, who sees all replicas."""
+        profile = ExecutionProfile(RoundRobinPolicy(), consistency_level=ConsistencyLevel.ALL, request_timeout=30)
+        profiles = {EXEC_PROFILE_DEFAULT: profile}
+        addresses = [node.address for node in self.nodes]
+        cluster = Cluster(addresses, port=self.port, protocol_version=5, execution_profiles=profiles)
+        try:
+            yield cluster.connect()
+        finally:
+            cluster.shutdown()
+
+    def empty_table(self, name: str = "tests.events") -> str:
+        """Return the URL of a table without events: made anew each time, a cluster would be busy with that alone."""
+        keyspace, _, table = name.partition(".")
+        with self.session() as session:
+            asked = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s"
+            if table in {each.table_name for each in session.execute(asked, [keyspace])}:
+                ms = "blobAsBigint(timestampAsBlob(bucket))"
+                for topic, bucket_ms, shards in session.execute(f"SELECT topic, {ms}, shards FROM {name}_buckets"):
+                    where = "topic = %s AND bucket = %s AND shard IN ({})"
+                    numbers = ", ".join(map(str, range(shards)))
+                    session.execute(f"DELETE FROM {name} WHERE {where.format(numbers)}", (topic, bucket_ms))
+                for each in session.execute(f"SELECT DISTINCT topic FROM {name}_buckets"):
+                    session.execute(f"DELETE FROM {name}_buckets WHERE topic = %s", each)
+                for each in session.execute(f"SELECT DISTINCT sink FROM {name}_books"):
+                    session.execute(f"DELETE FROM {name}_books WHERE sink = %s", each)
+        return f"{self.url}/{name}"
+
+    def kill(self) -> None:
+        """End all nodes without a warning."""
+        for node in self.nodes:
+            node.kill()
