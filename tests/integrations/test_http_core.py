@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
@@ -303,9 +304,44 @@ def test_a_secret_is_found_wherever_it_stands(query: str) -> None:
     assert Redaction().query(query) == query.replace("=x", f"={REDACTED}")
 
 
+@pytest.mark.parametrize(
+    ("query", "redacted"),
+    [
+        ("next=%2Flogin%3Ftoken%3Dx", f"next=%2Flogin%3Ftoken%3D{REDACTED}"),
+        ("next=%2F%3Ftoken%3Dx%26a%3D1&b=2", f"next=%2F%3Ftoken%3D{REDACTED}%26a%3D1&b=2"),
+        ("next=%2F%3fa%3d1%26token%3dx%23y&b=2", f"next=%2F%3fa%3d1%26token%3d{REDACTED}&b=2"),
+        ("next=%2F%3Ftok%2565n%3Dx&b=2", f"next=%2F%3Ftok%2565n%3D{REDACTED}&b=2"),
+        ("u=%252F%253Fcode%253Dx%2526a%26b&c=2", f"u=%252F%253Fcode%253D{REDACTED}%2526a%26b&c=2"),
+        ("token=a%26b%3Dc&d=1", f"token={REDACTED}&d=1"),
+        ("token%3Dx", f"token%3D{REDACTED}"),
+        ("session%3Fx=1", f"session%3Fx={REDACTED}"),
+        ("q=1%2B1%3D2&page=3", "q=1%2B1%3D2&page=3"),
+        ("data=QUJD%3D%3D", "data=QUJD%3D%3D"),
+        ("next=%3Ftoken%3D&a=1", "next=%3Ftoken%3D&a=1"),
+    ],
+)
+def test_secrets_of_a_url_in_a_value_are_found_however_often_it_is_encoded(query: str, redacted: str) -> None:
+    assert Redaction().query(query) == redacted
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "page", "token", "api-key"]), st.just("hunter2")), max_size=4))
+def test_a_query_in_a_query_hides_what_it_does_alone(parameters: list[tuple[str, str]]) -> None:
+    once = quote(urlencode(parameters), safe="")
+    twice = quote(once, safe="")
+    for inner in (once, twice):
+        shown = Redaction().query(f"next={inner}&page=1").count("hunter2")
+        assert shown == sum(name in ("a", "page") for name, _ in parameters)
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    "query", ["=" + "a" * 300_000, "a" * 300_000, "?=" * 100_000, "token=1?" * 50_000, "=&" * 100_000]
+    "query",
+    [
+        *("=" + "a" * 300_000, "a" * 300_000, "?=" * 100_000, "token=1?" * 50_000, "=&" * 100_000),
+        *("%" * 300_000, "%25" * 100_000, "%" + "25" * 150_000, "%3D" * 100_000, "token%3D%3F" * 30_000),
+        *("%" + "25" * 150_000 + "3D", "a%" + "25" * 100 + "3D" + "token%253D1" * 30_000),
+    ],
+    ids=lambda query: query[:20],
 )
 def test_no_query_makes_the_search_slow(query: str) -> None:
     # Where each letter is looked at from each other one, this takes minutes.

@@ -39,10 +39,11 @@ SECRET_NAMES = (
 )
 """Of headers and query parameters. Letters' case, ``-`` and ``_`` do not matter: ``X-API-Key`` is one of them."""
 
-# A name that has a value. It begins where a name can, so that no text makes the search look at a letter twice.
-# `?` and `#` end a name too, since a value may be a URL that has parameters of its own.
-_NAME = re.compile(r"(?<![^=&;?#])([^=&;?#]+)=(?=[^&;])")
-_VALUE_END = re.compile(r"[&;]|$")
+# What separates names and values. `?` and `#` do too, since a value may be a URL that has parameters of its own, and
+# all of them are percent-encoded once more each time that one URL is put into another: `%3D` is `=`, `%253D` is `%3D`.
+# A `%` is followed by digits only, so that no text makes the search look at one twice.
+_MARK = re.compile(r"(=|%(?:25)*3[Dd])|([&;]|%(?:25)*(?:26|3[Bb]))|[?#]|%(?:25)*(?:3[Ff]|23)")
+_ENCODED_EQUALS = re.compile(r"%(?:25)*3[Dd]")
 _URL_PART = re.compile(r"[?#]")
 _MAX_NAME = 200
 
@@ -73,7 +74,7 @@ class Redaction:
             name, is_parameter, _ = part.partition("=")
             if is_parameter and (not name or self.is_secret(name)):
                 return self._redacted(query)
-        return query
+        return self._redacted(query) if "%" in query and _ENCODED_EQUALS.search(query) else query
 
     def header(self, name: str, value: str) -> str:
         """Return what may be recorded of a header. A value that is a URL has its parameters redacted, as Referer's."""
@@ -83,14 +84,45 @@ class Redaction:
         return value if mark is None else value[: mark.end()] + self.query(value[mark.end() :])
 
     def _redacted(self, query: str) -> str:
-        shown, end = "", 0
-        for found in _NAME.finditer(query):
-            # Unless it is in the value of a secret.
-            if found.start() >= end and self.is_secret(found[1]):
-                shown += query[end : found.end()] + REDACTED
-                after = _VALUE_END.search(query, found.end())
-                end = len(query) if after is None else after.start()
-        return shown + query[end:]
+        shown: list[str] = []
+        copied = name_at = outer_name_at = value_at = 0
+        secret: int | None = None  # how often the value is encoded that is left out
+        for mark in _MARK.finditer(query):
+            level = _times_encoded(mark)
+            if secret is not None:
+                if not mark[2] or level > secret:
+                    continue  # it is part of the value
+                if mark.start() > value_at:
+                    shown += query[copied:value_at], REDACTED
+                    copied = mark.start()
+                secret = None
+            elif mark[1]:
+                names = [_decoded(query[name_at : mark.start()], level)]
+                if not level:  # what seems to be a separator may be part of a name
+                    names.append(query[outer_name_at : mark.start()])
+                if any(map(self.is_secret, names)):
+                    secret, value_at = level, mark.end()
+            name_at = mark.end()
+            if not level:
+                outer_name_at = mark.end()
+        if secret is not None and value_at < len(query):
+            shown += query[copied:value_at], REDACTED
+            copied = len(query)
+        return "".join(shown) + query[copied:]
+
+
+def _times_encoded(mark: re.Match[str]) -> int:
+    """Return 0 for ``=``, 1 for ``%3D``, 2 for ``%253D`` and so on."""
+    return (mark.end() - mark.start() - 1) // 2
+
+
+def _decoded(name: str, times: int) -> str:
+    if len(name) <= _MAX_NAME:
+        for _ in range(times):
+            name, encoded = unquote_plus(name), name
+            if name == encoded:
+                break
+    return name
 
 
 def _plain(name: str) -> str:
