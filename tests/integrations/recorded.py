@@ -28,9 +28,11 @@ class Recorded:
         self.events.append((topic, bson.decode(bson.encode(merged)), ts_s))
         return True
 
-    def emit_encoded(self, topic: str, data: bytes, ts_s: float, /) -> bool:
+    def emit_encoded(self, topic: str, data: bytes, ts_s: float | None = None, /) -> bool:
         """Take an event that is encoded already."""
-        self.events.append((topic, bson.decode(data), ts_s))
+        event = bson.decode(data)
+        assert bson.encode(event) == data
+        self.events.append((topic, event, time.time() if ts_s is None else ts_s))
         return True
 
     def wanted(self, topic: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from eventstorm_integrations.http.exchange import Exchange
+from eventstorm_integrations.http.hit import encode_hit
 from eventstorm_integrations.http.recorder import HIT, SESSION, Recorder
 from eventstorm_integrations.http.text import from_bytes, number, type_name, valid
 
@@ -66,45 +67,49 @@ class _AsgiExchange(Exchange):
     def _emit(self, now_s: float) -> None:
         raise NotImplementedError
 
-    def _begin_event(
-        self, end_s: float, *, method: str | None, request_bytes: int | None, response: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """Return the event with what the scope says; None if it is not to be recorded."""
+    def _hit(self, end_s: float, *, method: str | None, request_bytes: int | None, sent_bytes: int) -> bytes | None:
+        """Return the event, encoded, with what the scope says; None if it is not to be recorded."""
         recorder, scope, headers = self.recorder, self.scope, self.headers
-        if isinstance(self.status, int) and 0 <= self.status < 1000:
-            response["status_code"] = int(self.status)  # which an enumeration may be
+        scheme, host, port = scope.get("scheme") or ("http" if method else "ws"), headers.get(b"host"), None
+        if not host:
+            server = scope.get("server") or ("", None)
+            host, port = valid(server[0] or "").encode(), server[1] if type(server[1]) is int else None
+        status = int(self.status) if isinstance(self.status, int) and 0 <= self.status < 1000 else None
+        path, query, client = valid(scope["path"]), scope.get("query_string"), scope.get("client")
+        asked = from_bytes(query) if query else ""
+        if recorder.chooses and not recorder.allows(scheme, host, path, asked):
+            return None
+        return encode_hit(
+            method=method,
+            status=status,
+            route=self.route,
+            scheme=scheme,
+            host=host,
+            port=port,
+            version=scope.get("http_version") or "1.1",
+            request_bytes=request_bytes,
+            sent_bytes=sent_bytes,
+            path=path,
+            query=recorder.without_secrets(asked) if asked else "",
+            client=recorder.client(valid(client[0] or "") if client else "", self._forwarded()),
+            agent=headers.get(b"user-agent"),
+            duration_s=end_s - self.started_s,
+            first_s=None if self.first_s is None else self.first_s - self.started_s,
+            trace_id=self.trace_id,
+            span_id=self.span_id,
+        )
+
+    def add_headers(self, http: dict[str, Any]) -> None:
+        """Add those that are to be recorded."""
+        recorder = self.recorder
         if recorder.response_headers and self.response_headers is not None:
             found = _allowed(recorder, self.response_headers, recorder.response_headers)
             if found:
-                response["header"] = found
-        host, port = headers.get(b"host"), None
-        if host:
-            address = from_bytes(host)
-        else:
-            server = scope.get("server") or ("", None)
-            address, port = valid(server[0] or ""), server[1]
-        query, agent, client = scope.get("query_string"), headers.get(b"user-agent"), scope.get("client")
-        event = recorder.begin_event(
-            self,
-            end_s,
-            method=method,
-            scheme=scope.get("scheme") or ("http" if method else "ws"),
-            host=address,
-            port=port,
-            path=valid(scope["path"]),
-            query=from_bytes(query) if query else "",
-            peer=valid(client[0] or "") if client else "",
-            forwarded=self._forwarded(),
-            agent=None if agent is None else from_bytes(agent),
-            version=scope.get("http_version") or "1.1",
-            request_bytes=request_bytes,
-            response=response,
-        )
-        if event is not None and recorder.request_headers:
-            found = _allowed(recorder, scope["headers"], recorder.request_headers)
+                http["response"]["header"] = found
+        if recorder.request_headers:
+            found = _allowed(recorder, self.scope["headers"], recorder.request_headers)
             if found:
-                event["http"]["request"]["header"] = found
-        return event
+                http["request"]["header"] = found
 
     def _forwarded(self) -> str:
         header = self.recorder.proxy_header
@@ -225,24 +230,24 @@ class HttpExchange(_AsgiExchange):
         method = self.scope["method"]
         length = self.headers.get(b"content-length")
         announced = None if length is None else number(length.decode("latin-1"))
-        event = self._begin_event(
+        hit = self._hit(
             now_s if ended_s is None else ended_s,
             method=method,
             request_bytes=self.received_bytes if announced is None else announced,
-            response={"body": {"size": 0 if method == "HEAD" else self.sent_bytes}},
+            sent_bytes=0 if method == "HEAD" else self.sent_bytes,
         )
-        if event is None:
+        if hit is None:
             return
-        ts_s = None
-        if ended_s is not None:
-            background_s = now_s - ended_s
-            if background_s >= _LEAST_BACKGROUND_S or self.background_error_type is not None:
-                background: dict[str, Any] = {"duration": background_s}
-                event["background"] = background
-                if self.background_error_type is not None:
-                    background["error"] = {"type": self.background_error_type}
-                ts_s = time.time() - background_s
-        self.recorder.emit_event(HIT, event, self.scope, ts_s)
+        background_s = 0.0 if ended_s is None else now_s - ended_s
+        if background_s < _LEAST_BACKGROUND_S and self.background_error_type is None:
+            self.recorder.emit_hit(self, hit, self.scope)
+            return
+        event = self.recorder.document(self, hit)
+        background: dict[str, Any] = {"duration": background_s}
+        event["background"] = background
+        if self.background_error_type is not None:
+            background["error"] = {"type": self.background_error_type}
+        self.recorder.emit_document(HIT, event, self.scope, time.time() - background_s)
 
 
 class WebSocketExchange(_AsgiExchange):
@@ -307,9 +312,11 @@ class WebSocketExchange(_AsgiExchange):
             self.status = 500  # which servers send to a handshake that fails
 
     def _emit(self, now_s: float) -> None:
-        event = self._begin_event(now_s, method=None, request_bytes=None, response={})
-        if event is None:
+        hit = self._hit(now_s, method=None, request_bytes=None, sent_bytes=0)
+        if hit is None:
             return
+        event = self.recorder.document(self, hit)
+        del event["http"]["response"]["body"]  # messages go instead, both ways
         session: dict[str, Any] = {
             "received": {"messages": self.received_messages, "bytes": self.received},
             "sent": {"messages": self.sent_messages, "bytes": self.sent},
@@ -319,7 +326,7 @@ class WebSocketExchange(_AsgiExchange):
         if self.subprotocol:
             session["subprotocol"] = valid(self.subprotocol)
         event["websocket"] = session
-        self.recorder.emit_event(SESSION, event, self.scope, None)
+        self.recorder.emit_document(SESSION, event, self.scope, None)
 
 
 def _size(message: _Message) -> int:

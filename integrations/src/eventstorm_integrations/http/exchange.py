@@ -67,6 +67,10 @@ class Exchange:
         """Become None where an application pickles its environ or scope, in which only this request is recorded."""
         return type(None), ()
 
+    def add_headers(self, http: dict[str, Any]) -> None:
+        """Add to a document ``http`` the headers that are to be recorded."""
+        raise NotImplementedError
+
     def _take(self, request: Any) -> None:
         """Keep a copy of the environ or the scope."""
         raise NotImplementedError

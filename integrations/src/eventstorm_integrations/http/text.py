@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_TEXT", "from_bytes", "from_latin1", "number", "type_name", "valid"]
+__all__ = ["MAX_TEXT", "from_bytes", "from_header", "from_latin1", "number", "type_name", "valid"]
 
 MAX_TEXT = 4096
 """Longer paths, queries and headers are cut."""
@@ -23,6 +23,11 @@ def from_latin1(value: str) -> str:
 def from_bytes(value: bytes) -> str:
     """Return bytes as text; what is not UTF-8 becomes U+FFFD."""
     return value[:MAX_TEXT].decode("utf-8", "replace")
+
+
+def from_header(value: str | bytes) -> str:
+    """Return the text of a header, as WSGI or as ASGI has it."""
+    return from_bytes(value) if isinstance(value, bytes) else from_latin1(value)
 
 
 def number(value: str) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstorm.context import common_fields
 from eventstorm_integrations.http.exchange import Exchange
+from eventstorm_integrations.http.hit import encode_hit
 from eventstorm_integrations.http.recorder import HIT, Recorder
 from eventstorm_integrations.http.text import from_latin1, number, type_name
 
@@ -122,50 +123,53 @@ class WsgiExchange(Exchange):
     def _emit(self, end_s: float) -> None:
         recorder, environ = self.recorder, self.environ
         get = environ.get
-        method = get("REQUEST_METHOD", "GET")
-        response: dict[str, Any] = {"body": {"size": 0 if method == "HEAD" else self.sent_bytes}}
-        status = _status_code(str(self.status)[:3])
-        if status is not None:
-            response["status_code"] = status
+        scheme, host, port = get("wsgi.url_scheme", "http"), get("HTTP_HOST"), None
+        if not host:
+            host, port = get("SERVER_NAME", ""), number(str(get("SERVER_PORT", "")))  # hypercorn has a number there
+        path, query = from_latin1(get("SCRIPT_NAME", "") + get("PATH_INFO", "")), get("QUERY_STRING")
+        query = from_latin1(query) if query else ""
+        if recorder.chooses and not recorder.allows(scheme, host, path, query):
+            return
+        method, length, header = get("REQUEST_METHOD", "GET"), get("CONTENT_LENGTH"), recorder.proxy_header
+        request_bytes = number(length) if length else None
+        if request_bytes is None and "HTTP_TRANSFER_ENCODING" not in environ:
+            request_bytes = 0
+        hit = encode_hit(
+            method=method,
+            status=_status_code(str(self.status)[:3]),
+            route=self.route,
+            scheme=scheme,
+            host=host,
+            port=port,
+            version=get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
+            request_bytes=request_bytes,
+            sent_bytes=0 if method == "HEAD" else self.sent_bytes,
+            path=path,
+            query=recorder.without_secrets(query) if query else "",
+            client=recorder.client(get("REMOTE_ADDR") or "", "" if header is None else get(_variable(header), "")),
+            agent=get("HTTP_USER_AGENT"),
+            duration_s=end_s - self.started_s,
+            first_s=None if self.first_s is None else self.first_s - self.started_s,
+            trace_id=self.trace_id,
+            span_id=self.span_id,
+        )
+        recorder.emit_hit(self, hit, environ)
+
+    def add_headers(self, http: dict[str, Any]) -> None:
+        """Add those that are to be recorded."""
+        recorder = self.recorder
         if recorder.response_headers:
             allowed = recorder.response_headers
             pairs = [
                 (name.lower(), from_latin1(value)) for name, value in self.headers or () if name.lower() in allowed
             ]
             if pairs:
-                response["header"] = recorder.headers(pairs)
-        host, port = get("HTTP_HOST"), None
-        if not host:
-            host, port = get("SERVER_NAME", ""), number(str(get("SERVER_PORT", "")))  # hypercorn has a number there
-        length, query, agent = get("CONTENT_LENGTH"), get("QUERY_STRING"), get("HTTP_USER_AGENT")
-        request_bytes = number(length) if length else None
-        if request_bytes is None and "HTTP_TRANSFER_ENCODING" not in environ:
-            request_bytes = 0
-        header = recorder.proxy_header
-        event = recorder.begin_event(
-            self,
-            end_s,
-            method=method,
-            scheme=get("wsgi.url_scheme", "http"),
-            host=from_latin1(host),
-            port=port,
-            path=from_latin1(get("SCRIPT_NAME", "") + get("PATH_INFO", "")),
-            query=from_latin1(query) if query else "",
-            peer=get("REMOTE_ADDR") or "",
-            forwarded="" if header is None else get(_variable(header), ""),
-            agent=None if agent is None else from_latin1(agent),
-            version=get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
-            request_bytes=request_bytes,
-            response=response,
-        )
-        if event is None:
-            return
+                http["response"]["header"] = recorder.headers(pairs)
         if recorder.request_headers:
-            values = [(name, get(_variable(name))) for name in recorder.request_headers]
+            values = [(name, self.environ.get(_variable(name))) for name in recorder.request_headers]
             found = recorder.headers((name, from_latin1(value)) for name, value in values if value is not None)
             if found:
-                event["http"]["request"]["header"] = found
-        recorder.emit_event(HIT, event, environ, None)
+                http["request"]["header"] = found
 
 
 def _variable(header: str) -> str:
