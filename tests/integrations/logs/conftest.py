@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from .following import Running
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that servers reach which give up their rights: pytest's own are closed by each run that begins."""
+    with tempfile.TemporaryDirectory(prefix="eventstorm-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture

@@ -105,14 +105,11 @@ class Nginx:
 
 
 @pytest.fixture
-def nginx(tmp_path: Path) -> Iterator[Nginx]:
+def nginx(open_path: Path) -> Iterator[Nginx]:
     """A running nginx with a configuration of its own."""
-    folder = tmp_path / "nginx"
+    folder = open_path / "nginx"
     for name in ("logs", "conf.d", "www", "tmp"):
         (folder / name).mkdir(parents=True)
-    for each in (folder, *folder.parents):
-        if tmp_path.parent.parent in each.parents:
-            each.chmod(0o755)
     (folder / "www/index.html").write_text("hello")
     (folder / "passwords").write_text("ada:{PLAIN}right\n")
     ports = dict(
@@ -335,7 +332,7 @@ def test_what_nginx_logs_to_syslog_is_told_as_what_it_logs_to_files(
 
 
 def test_no_hit_is_lost_or_told_twice_through_rotation_truncation_and_restarts(
-    nginx: Nginx, follow: Callable[..., Running]
+    nginx: Nginx, follow: Callable[..., Running], tmp_path: Path
 ) -> None:
     path = nginx.log("access.log")
     expected: list[str] = []
@@ -379,7 +376,7 @@ def test_no_hit_is_lost_or_told_twice_through_rotation_truncation_and_restarts(
     running = restart()
     caught_up()
     # Killed: nothing was going on, so its positions are on the disk.
-    wait(lambda: _saved(path, running), "positions are saved")
+    wait(lambda: _saved(path, tmp_path / "state"), "positions are saved")
     running.kill()
     request(20)
     running = restart()
@@ -396,8 +393,7 @@ def test_no_hit_is_lost_or_told_twice_through_rotation_truncation_and_restarts(
     assert sorted(seen) == sorted(expected)
 
 
-def _saved(path: Path, running: Running) -> bool:
-    state = path.parent.parent.parent / "state"
+def _saved(path: Path, state: Path) -> bool:
     about = path.stat()
     # This file's, not that of one which was as long.
     marks = (f'"inode": {about.st_ino},', f'"offset": {about.st_size},')

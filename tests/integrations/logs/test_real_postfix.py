@@ -136,14 +136,12 @@ class Postfix:
 
 
 @pytest.fixture
-def postfix(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Postfix]:
+def postfix(open_path: Path, request: pytest.FixtureRequest) -> Iterator[Postfix]:
     """A running Postfix with a configuration, a queue and a log of its own."""
     needs_root()
-    folder = tmp_path / "postfix"
+    folder = open_path / "postfix"
     for name in ("conf", "queue", "data", "mail", "log"):
         (folder / name).mkdir(parents=True)
-    for each in (folder, *folder.parents[:3]):
-        each.chmod(0o755)
     shutil.chown(folder / "data", "postfix")
     shutil.chown(folder / "mail", "nobody")
     long_ids = getattr(request, "param", "no")

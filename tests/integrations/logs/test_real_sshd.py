@@ -100,16 +100,14 @@ class Sshd:
 
 
 @pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
+def sshd(open_path: Path) -> Iterator[Sshd]:
     """A running sshd with users, keys and a log of its own."""
     needs_root()
     if subprocess.run([program("unshare"), "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine permits no mount namespaces, without which sshd would need changed users")
-    folder = tmp_path / "sshd"
+    folder = open_path / "sshd"
     for name in ("log", "keys", "home"):
         (folder / name).mkdir(parents=True)
-    for each in (folder, *folder.parents[:3]):
-        each.chmod(0o755)
     hashed = subprocess.run([program("openssl"), "passwd", "-6", "right"], capture_output=True, text=True, check=True)
     passwd, shadow = Path("/etc/passwd").read_text(), Path("/etc/shadow").read_text()
     for number, name in enumerate(("ada", "bob", "denied")):
