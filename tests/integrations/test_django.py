@@ -125,6 +125,17 @@ def test_the_pattern_is_the_route_under_asgi(everything: Recorded) -> None:
     assert routes(everything) == [(200, "/item/<int:number>/"), (200, "/threaded"), (404, None)]
 
 
+@pytest.mark.parametrize("by", ["wsgi", "asgi"])
+def test_what_a_view_raised_is_the_type_of_the_error(everything: Recorded, by: str) -> None:
+    for each in ("/broken", "/nowhere"):
+        if by == "wsgi":
+            serve(wsgi(), environ_of(PATH_INFO=each))
+        else:
+            serve_asgi(asgi(), scope_of(path=each), stays=True)
+
+    assert [hit.get("error") for hit in everything.of("http.hit")] == [{"type": "LookupError"}, None]
+
+
 def test_a_match_without_a_pattern_has_no_route(everything: Recorded) -> None:
     assert serve(wsgi(), environ_of(PATH_INFO="/nameless")).body == b"nameless"
     assert routes(everything) == [(200, None)]

@@ -12,6 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from eventstorm_integrations._guard import guard
@@ -26,12 +27,15 @@ App = TypeVar("App")
 
 
 class Patch:
-    """A method of a class, and what takes its place."""
+    """A method of a class, or a function of a module, and what takes its place."""
 
     def __init__(
-        self, owner: Callable[[], type | None], name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+        self,
+        owner: Callable[[], type | ModuleType | None],
+        name: str,
+        wrap: Callable[[Callable[..., Any]], Callable[..., Any]],
     ) -> None:
-        """Take a function that returns the class, or None as long as that has not been imported."""
+        """Take a function that returns the class or module, or None as long as that has not been imported."""
         self._owner, self._name, self._wrap = owner, name, wrap
         self._own: Any = None
         self._ours: Any = None
