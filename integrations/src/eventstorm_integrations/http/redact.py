@@ -6,9 +6,12 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote_plus
 
-__all__ = ["REDACTED", "SECRET_NAMES", "Redaction"]
+from eventstorm.errors import SettingError
+
+__all__ = ["REDACTED", "SECRET_NAMES", "Redaction", "check_names"]
 
 REDACTED = "[redacted]"
 
@@ -48,6 +51,18 @@ _URL_PART = re.compile(r"[?#]")
 _MAX_NAME = 200
 
 
+def check_names(value: Any, place: str) -> Any:
+    """Return what a setting has as names that are secret, or are not.
+
+    Raises:
+        SettingError: one of them is empty.
+    """
+    for each in value:
+        if not each:
+            raise SettingError(f"{place}: an empty name; write one such as 'password' or '*token*'")
+    return value
+
+
 class Redaction:
     """Knows which names are secret. Safe from any thread."""
 
@@ -70,7 +85,10 @@ class Redaction:
     def query(self, query: str) -> str:
         """Return a query string with the values of secret parameters replaced."""
         # Most have none, which splitting tells at a fraction of the cost of searching.
-        for part in query.replace(";", "&").replace("?", "&").replace("#", "&").split("&"):
+        plain = query
+        if ";" in query or "?" in query or "#" in query:
+            plain = query.replace(";", "&").replace("?", "&").replace("#", "&")
+        for part in plain.split("&"):
             name, is_parameter, _ = part.partition("=")
             if is_parameter and (not name or self.is_secret(name)):
                 return self._redacted(query)
@@ -78,8 +96,10 @@ class Redaction:
 
     def header(self, name: str, value: str) -> str:
         """Return what may be recorded of a header. A value that is a URL has its parameters redacted, as Referer's."""
-        if self.is_secret(name):
-            return REDACTED
+        return REDACTED if self.is_secret(name) else self.url(value)
+
+    def url(self, value: str) -> str:
+        """Return a text that may be a URL, or have one in it, with the values of its secret parameters replaced."""
         mark = _URL_PART.search(value)
         return value if mark is None else value[: mark.end()] + self.query(value[mark.end() :])
 

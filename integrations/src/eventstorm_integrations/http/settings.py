@@ -9,6 +9,7 @@ from typing import Any
 
 from eventstorm.errors import SettingError
 from eventstorm.settings import setting, within
+from eventstorm_integrations.http.redact import check_names
 
 __all__ = ["PROXY_HEADERS", "UNIX", "HttpSettings"]
 
@@ -30,13 +31,6 @@ def _names(value: Any, place: str) -> Any:
     for each in value:
         if not _TOKEN.fullmatch(each) or "*" in each:
             raise SettingError(f"{place}: {each!r} is no name of a header; write one such as 'accept-language'")
-    return value
-
-
-def _patterns(value: Any, place: str) -> Any:
-    for each in value:
-        if not each:
-            raise SettingError(f"{place}: an empty name; write one such as 'password' or '*token*'")
     return value
 
 
@@ -67,9 +61,9 @@ class HttpSettings:
     request_headers: tuple[str, ...] = setting((), "request headers to record", _names)
     response_headers: tuple[str, ...] = setting((), "response headers to record", _names)
     redact: tuple[str, ...] = setting(
-        (), "more names of headers and query parameters whose values are secret; * stands for any text", _patterns
+        (), "more names of headers and query parameters whose values are secret; * stands for any text", check_names
     )
-    reveal: tuple[str, ...] = setting((), "names that are not secret though they are by default", _patterns)
+    reveal: tuple[str, ...] = setting((), "names that are not secret though they are by default", check_names)
     trusted_proxies: tuple[str, ...] = setting(
         (), "addresses and networks of proxies whose word on the client is taken; unix for a Unix socket", _networks
     )

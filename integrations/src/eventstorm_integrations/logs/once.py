@@ -39,7 +39,7 @@ def read_once(make: MakeParser, files: Mapping[str, LogsSettings], outlet: Outle
     with _progress(sum(sizes.values())) as advance:
         for paths in series(files):
             settings = files[paths[-1]]
-            stream = Stream(paths[-1], make(settings), outlet.sends, settings.sample_s)
+            stream = Stream(paths[-1], make(settings), outlet.sends, settings)
             streams.append(stream)
             for path in paths:
                 try:

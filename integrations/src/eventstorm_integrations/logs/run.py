@@ -102,8 +102,7 @@ class Follower:
         self._folder = folder
         self._followed: dict[str, _Followed] = {}
         self._inputs = {
-            each: Stream(each.name, make(settings), outlet.sends, settings.sample_s)
-            for each, settings in (inputs or {}).items()
+            each: Stream(each.name, make(settings), outlet.sends, settings) for each, settings in (inputs or {}).items()
         }
         self._glob_at_s = self._tick_at_s = self._save_at_s = 0.0
         self._find(from_start=from_start)
@@ -158,7 +157,7 @@ class Follower:
                 continue
             settings = found[path]
             saved = Saved(self._folder, self._name, path)
-            stream = Stream(path, self._make(settings), self._outlet.sends, settings.sample_s)
+            stream = Stream(path, self._make(settings), self._outlet.sends, settings)
             stream.restore(saved.state)
             file = FollowedPath(path, settings.max_line_bytes, saved.position, from_start=from_start)
             self._followed[path] = _Followed(file, stream, saved, (saved.position, 0))

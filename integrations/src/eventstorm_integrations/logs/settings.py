@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from eventstorm.errors import SettingError
 from eventstorm.settings import at_least, setting
 from eventstorm.topics import RESERVED_PREFIX, is_valid_topic
+from eventstorm_integrations.http.redact import Redaction, check_names
 from eventstorm_integrations.logs.syslog_socket import check_address
 from eventstorm_integrations.logs.times import zone_named
 
@@ -42,6 +44,12 @@ class LogsSettings:
     syslog: tuple[str, ...] = setting((), "addresses to take syslog messages at, such as udp://127.0.0.1:5140", _syslog)
     insecure: bool = setting(False, "allow addresses for syslog that other machines reach")
     format: str = setting("combined", "nginx: the log_format of access logs, its name or as nginx writes it")
+    redact: tuple[str, ...] = setting(
+        (), "more names of headers and query parameters whose values are secret; * stands for any text", check_names
+    )
+    reveal: tuple[str, ...] = setting(
+        (), "names that are not secret though they are by default; * for all", check_names
+    )
     config: str = setting("", "nginx: the nginx.conf whose formats and log files are meant")
     transaction_timeout_s: float = setting(
         86_400.0, "Postfix: a message of which no line came for so long is told as incomplete", at_least(60)
@@ -52,3 +60,13 @@ class LogsSettings:
     columns: tuple[str, ...] = setting((), "csv: names of the columns; empty to take them from the first line")
     time_field: str = setting("", "regex, json, logfmt, csv: the field that holds the time; empty to look for one")
     time_format: str = setting("", "its form, as strptime has it; empty for ISO 8601 or seconds since 1970")
+
+    @property
+    def redaction(self) -> Redaction:
+        """What knows the names that are secret."""
+        return _redaction(self.redact, self.reveal)
+
+
+@lru_cache
+def _redaction(redact: tuple[str, ...], reveal: tuple[str, ...]) -> Redaction:
+    return Redaction(redact, reveal)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eventstorm_integrations.logs.event import Encoding, Event, Parser, Remembering, Unparsed
+from eventstorm_integrations.logs.settings import LogsSettings
 
 __all__ = ["Emits", "Stream"]
 
@@ -49,10 +50,10 @@ class Stream:
         path: what the lines are from, for people.
         parser: takes them.
         emits: takes the events.
-        sample_s: seconds between two samples of the same kind of bad lines.
+        settings: say how often bad lines are told, and what in them is secret.
     """
 
-    def __init__(self, path: str, parser: Parser, emits: Emits, sample_s: float) -> None:
+    def __init__(self, path: str, parser: Parser, emits: Emits, settings: LogsSettings) -> None:
         self.path = path
         self.lines = 0
         self.events = 0
@@ -60,7 +61,8 @@ class Stream:
         self._encode = parser.encode if isinstance(parser, Encoding) else None
         self._remembering = parser if isinstance(parser, Remembering) else None
         self._emits = emits
-        self._sample_s = sample_s
+        self._sample_s = settings.sample_s
+        self._redaction = settings.redaction
         self._bad: dict[str, _Bad] = {}
 
     def feed(self, lines: Iterable[str], now_s: float) -> None:
@@ -107,7 +109,8 @@ class Stream:
         for reason, bad in self._bad.items():
             if bad.untold and (all or now_s >= bad.tell_at_s):
                 bad.tell_at_s = now_s + self._sample_s
-                data = {"log": {"file": {"path": self.path}}, "reason": reason, "count": bad.untold, "line": bad.line}
+                line = self._redaction.url(bad.line)
+                data = {"log": {"file": {"path": self.path}}, "reason": reason, "count": bad.untold, "line": line}
                 bad.untold = 0
                 self._emit([Event(TOPIC, data, now_s)])
 

@@ -34,9 +34,10 @@ class NginxParser:
 
     def __init__(self, settings: LogsSettings) -> None:
         self._clock = LineClock(zone_named(settings.timezone))
+        self._redaction = settings.redaction
         self._feed_access = self._feed_json
         if settings.format != "json":
-            access = AccessLog(chosen_format(settings), self._clock)
+            access = AccessLog(chosen_format(settings), self._clock, self._redaction)
             self._feed_access, self.encode = access.feed, access.encode
         self._syslog_clock = LineClock(zone_named(settings.timezone))
 
@@ -69,7 +70,7 @@ class NginxParser:
 
     def _feed(self, line: str, now_s: float) -> Event:
         if is_error(line):
-            return feed_error(line, self._clock, now_s)
+            return feed_error(line, self._clock, now_s, self._redaction)
         return self._feed_access(line, now_s)
 
     def _feed_json(self, line: str, now_s: float) -> Event:
@@ -79,7 +80,8 @@ class NginxParser:
                 raise Unparsed("access format")
         except (ValueError, RecursionError):
             raise Unparsed("access format") from None
-        return read_values({name: _text(value) for name, value in values.items()}, self._clock, now_s)
+        texts = {name: _text(value) for name, value in values.items()}
+        return read_values(texts, self._clock, now_s, self._redaction)
 
 
 def chosen_format(settings: LogsSettings) -> LogFormat:

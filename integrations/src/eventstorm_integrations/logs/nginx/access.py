@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 
+from eventstorm_integrations.http.redact import Redaction
 from eventstorm_integrations.logs.event import Encoded, Event, Unparsed
 from eventstorm_integrations.logs.nginx.encode import EMPTY, VERSIONS, encoder
 from eventstorm_integrations.logs.nginx.format import LogFormat
@@ -23,6 +24,7 @@ from eventstorm_integrations.logs.nginx.variables import (
     split_port,
     split_target,
     target,
+    without_secrets,
 )
 from eventstorm_integrations.logs.times import MONTHS, LineClock
 
@@ -41,14 +43,15 @@ def is_error(line: str) -> bool:
 class AccessLog:
     """Reads the lines of one format."""
 
-    def __init__(self, format: LogFormat, clock: LineClock) -> None:
+    def __init__(self, format: LogFormat, clock: LineClock, redaction: Redaction) -> None:
         names = format.names
         self._match = format.pattern.match
         self._unescape = format.unescape
         self._clock = clock
+        self._redaction = redaction
         self._times = [(names.index(name), name) for name in TIMES if name in names]
         special = {*TIMES, *UPSTREAM, *REQUEST_PARTS}
-        targets = [None if name in special else target(name) for name in names]
+        targets = [None if name in special else target(name, redaction) for name in names]
         self._build = _builder(targets)
         self._request = names.index("request") if "request" in names else -1
         # The usual request line's protocol is put in whole, where nothing else says anything about the network.
@@ -58,7 +61,7 @@ class AccessLog:
             for index, name in enumerate(names)
             if name in UPSTREAM or (name in REQUEST_PARTS and name != "request")
         ]
-        self._encode = None if self._others else encoder(targets, self._request)
+        self._encode = None if self._others else encoder(targets, self._request, redaction)
         # Most lines are of the same second as the one before.
         self._text, self._ts_s = "", 0.0
 
@@ -87,12 +90,12 @@ class AccessLog:
                 url = data.setdefault("url", {})
                 url["path"] = path
                 if question:
-                    url["query"] = query
+                    url["query"] = self._redaction.query(query)
                 data["network"] = self._networks[words[2]]
             else:
-                _add_request(data, request, values[self._request])
+                _add_request(data, request, values[self._request], self._redaction)
         if self._others:
-            _add_others(data, [(name, values[index]) for index, name in self._others])
+            _add_others(data, [(name, values[index]) for index, name in self._others], self._redaction)
         return Event(_HIT, data, self._time(values, now_s))
 
     def encode(self, line: str, now_s: float) -> Encoded | None:
@@ -156,15 +159,15 @@ def _builder(targets: list[Target | None]) -> Callable[[Sequence[str]], tuple[di
     return build
 
 
-def read_values(values: dict[str, str], clock: LineClock, now_s: float) -> Event:
+def read_values(values: dict[str, str], clock: LineClock, now_s: float, redaction: Redaction) -> Event:
     """Return the hit of variables by name, as JSON logs have them; for a format whose layout does not matter."""
     data: dict[str, Any] = {"http": {"request": {}, "response": {}}, "client": {}}
     special = {*TIMES, *UPSTREAM, *REQUEST_PARTS}
     if "request" in values:
-        _add_request(data, data["http"]["request"], values["request"])
+        _add_request(data, data["http"]["request"], values["request"], redaction)
     for name, value in values.items():
         if name not in special and value not in ("", "-"):
-            parents, key, convert = _place(name)
+            parents, key, convert = _place(name, redaction)
             place = data
             for parent in parents:
                 place = place.setdefault(parent, {})
@@ -172,7 +175,9 @@ def read_values(values: dict[str, str], clock: LineClock, now_s: float) -> Event
                 place[key] = convert(value)
             except ValueError:
                 raise Unparsed("access value") from None
-    _add_others(data, [(name, value) for name, value in values.items() if name in special - {*TIMES, "request"}])
+    _add_others(
+        data, [(name, value) for name, value in values.items() if name in special - {*TIMES, "request"}], redaction
+    )
     for name in TIMES:
         if values.get(name, "-") not in ("", "-"):
             return Event(_HIT, data, _time(name, values[name], clock, now_s))
@@ -180,16 +185,16 @@ def read_values(values: dict[str, str], clock: LineClock, now_s: float) -> Event
 
 
 @lru_cache(1024)
-def _place(name: str) -> tuple[tuple[str, ...], str, Callable[[str], Any]]:
-    path, convert = target(name)
+def _place(name: str, redaction: Redaction) -> tuple[tuple[str, ...], str, Callable[[str], Any]]:
+    path, convert = target(name, redaction)
     return path[:-1], path[-1], convert
 
 
-def _add_request(data: dict[str, Any], request: dict[str, Any], line: str) -> None:
+def _add_request(data: dict[str, Any], request: dict[str, Any], line: str, redaction: Redaction) -> None:
     parsed = parse_request(line)
     if parsed is not None:
         add_method(request, parsed.method)
-        data["url"] = {**data.get("url", {}), **parsed.url}
+        data["url"] = {**data.get("url", {}), **without_secrets(parsed.url, redaction)}
         if parsed.version:
             data.setdefault("network", {})["protocol"] = {"version": parsed.version}
         if parsed.host:
@@ -199,10 +204,10 @@ def _add_request(data: dict[str, Any], request: dict[str, Any], line: str) -> No
             if port:
                 server.setdefault("port", port)
     elif line not in ("", "-"):
-        request["line"] = line
+        request["line"] = redaction.url(line)
 
 
-def _add_others(data: dict[str, Any], values: list[tuple[str, str]]) -> None:
+def _add_others(data: dict[str, Any], values: list[tuple[str, str]], redaction: Redaction) -> None:
     """Add the parts of the request line, where a format has them one by one, and the lists of upstream servers."""
     upstream: list[dict[str, Any]] = []
     for name, value in values:
@@ -213,9 +218,9 @@ def _add_others(data: dict[str, Any], values: list[tuple[str, str]]) -> None:
             continue
         url = data.setdefault("url", {})
         if name == "request_uri":
-            url.update(split_target(value)[0])
+            url.update(without_secrets(split_target(value)[0], redaction))
         elif name in ("args", "query_string"):
-            url["query"] = value
+            url["query"] = redaction.query(value)
         elif name in ("uri", "document_uri"):
             url.setdefault("path", value)
         else:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import bson
 
+from eventstorm_integrations.http.redact import Redaction
 from eventstorm_integrations.logs.nginx.variables import METHODS, Path, Target
 
 __all__ = ["EMPTY", "VERSIONS", "Encode", "encoder"]
@@ -37,6 +38,8 @@ _ASKED = """
     if target[0] != '/':
         raise ValueError
     path, question, query = target.partition('?')
+    if '=' in query:
+        query = redacted(query)
 """
 _int32 = struct.Struct("<i").pack
 
@@ -52,7 +55,7 @@ class _Leaf(NamedTuple):
     """On which condition there is such a text; empty for always."""
 
 
-def encoder(targets: Sequence[Target | None], request: int) -> Encode | None:
+def encoder(targets: Sequence[Target | None], request: int, redaction: Redaction) -> Encode | None:
     """Make the function that encodes a line's values; None if several of them tell of one thing.
 
     The function takes values that are ASCII and have no escapes. It raises `LookupError`, `ValueError` or
@@ -62,6 +65,7 @@ def encoder(targets: Sequence[Target | None], request: int) -> Encode | None:
         targets: where the values of the format's variables go; None for those that are not in the event, and for the
             request line.
         request: which value is the request line; negative for none.
+        redaction: what is not told of its query.
     """
     leaves = [
         (each.path, _Leaf(f"v{index}", int if _is_size(each) else partial(_unless_missing, each.convert)))
@@ -80,6 +84,7 @@ def encoder(targets: Sequence[Target | None], request: int) -> Encode | None:
     if len(places) < len(leaves) or not documents.isdisjoint(places):
         return None
     writer = _Writer(places)
+    writer.scope["redacted"] = redaction.query
     document = writer.document(())
     head = [
         "def encode(values):",

@@ -6,8 +6,9 @@ import re
 from datetime import datetime
 from typing import Any
 
+from eventstorm_integrations.http.redact import Redaction
 from eventstorm_integrations.logs.event import Event, Unparsed
-from eventstorm_integrations.logs.nginx.variables import add_method, parse_request
+from eventstorm_integrations.logs.nginx.variables import add_method, parse_request, without_secrets
 from eventstorm_integrations.logs.times import LineClock
 
 __all__ = ["feed_error"]
@@ -28,8 +29,8 @@ _SEVERITIES = {
 }  # fmt: skip
 
 
-def feed_error(line: str, clock: LineClock, now_s: float) -> Event:
-    """Return the record that a line holds.
+def feed_error(line: str, clock: LineClock, now_s: float, redaction: Redaction) -> Event:
+    """Return the record that a line holds, without secrets in its URLs.
 
     Raises:
         Unparsed: it is not of nginx's error log.
@@ -47,7 +48,7 @@ def feed_error(line: str, clock: LineClock, now_s: float) -> Event:
     data: dict[str, Any] = {
         "severity_text": severity,
         "severity_number": _SEVERITIES.get(severity, 0),
-        "body": body,
+        "body": redaction.url(body),
         "logger": "nginx",
         "process": {"pid": int(pid)},
         "thread": {"id": int(thread)},
@@ -69,8 +70,8 @@ def feed_error(line: str, clock: LineClock, now_s: float) -> Event:
         data["server"] = {"address": context["host"]}
     if context.get("server"):
         nginx["server_name"] = context["server"]
-    nginx.update({name: context[name] for name in ("subrequest", "upstream") if context.get(name)})
-    _add_request(data, context.get("request", ""), context.get("referrer", ""))
+    nginx.update({name: redaction.url(context[name]) for name in ("subrequest", "upstream") if context.get(name)})
+    _add_request(data, context.get("request", ""), context.get("referrer", ""), redaction)
     if nginx:
         data["nginx"] = nginx
     return Event("log.record", data, ts_s)
@@ -94,17 +95,17 @@ def _split_context(message: str) -> tuple[str, dict[str, str]]:
     return message[: starts[0][1]], context
 
 
-def _add_request(data: dict[str, Any], line: str, referrer: str) -> None:
+def _add_request(data: dict[str, Any], line: str, referrer: str, redaction: Redaction) -> None:
     request: dict[str, Any] = {}
     parsed = parse_request(line)
     if parsed is not None:
         add_method(request, parsed.method)
-        data["url"] = dict(parsed.url)
+        data["url"] = dict(without_secrets(parsed.url, redaction))
         if parsed.version:
             data["network"] = {"protocol": {"version": parsed.version}}
     elif line:
-        request["line"] = line
+        request["line"] = redaction.url(line)
     if referrer:
-        request["header"] = {"referer": referrer}
+        request["header"] = {"referer": redaction.header("referer", referrer)}
     if request:
         data["http"] = {"request": request}

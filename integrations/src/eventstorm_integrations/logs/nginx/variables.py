@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
+
+from eventstorm_integrations.http.redact import Redaction
 
 __all__ = [
     "METHODS",
@@ -19,6 +21,7 @@ __all__ = [
     "split_port",
     "split_target",
     "target",
+    "without_secrets",
 ]
 
 Path = tuple[str, ...]
@@ -75,8 +78,7 @@ _TARGETS: dict[str, tuple[Path, Convert]] = {
 }
 
 # These hold what lets one in elsewhere; that they were there is all that is told.
-_SECRET = ("http_authorization", "http_cookie", "http_proxy_authorization", "sent_http_set_cookie", "cookie_")
-_REDACTED = "[redacted]"
+_COOKIES = ("cookie_", "upstream_cookie_")
 
 
 class Target(NamedTuple):
@@ -86,18 +88,18 @@ class Target(NamedTuple):
     convert: Convert
 
 
-def target(name: str) -> Target:
-    """Return where the variable ``$name`` goes; one that is not known by name goes under ``nginx``."""
+def target(name: str, redaction: Redaction) -> Target:
+    """Return where the variable ``$name`` goes, without secrets; one that is not known by name goes under ``nginx``."""
     known = _TARGETS.get(name)
     if known is not None:
         return Target(*known)
-    convert: Convert = str
-    if name.startswith(_SECRET):
-        convert = _redact
     for prefix, path in _HEADERS:
         if name.startswith(prefix):
-            return Target((*path, name[len(prefix) :].replace("_", "-")), convert)
-    return Target(("nginx", name), convert)
+            header = name[len(prefix) :].replace("_", "-")
+            return Target((*path, header), partial(redaction.header, header))
+    if name.startswith(_COOKIES):
+        return Target(("nginx", name), partial(redaction.header, "cookie"))
+    return Target(("nginx", name), partial(redaction.header, name.removeprefix("arg_")))
 
 
 def may_hold_space(name: str) -> bool:
@@ -112,10 +114,6 @@ _HEADERS: list[tuple[str, Path]] = [
     ("upstream_http_", ("nginx", "upstream_header")),
     ("http_", ("http", "request", "header")),
 ]
-
-
-def _redact(text: str) -> str:
-    return _REDACTED
 
 
 # As the middlewares have it: strangers' words must not become so many names of methods.
@@ -175,6 +173,11 @@ def split_target(text: str) -> tuple[dict[str, str], str]:
     if question:
         url["query"] = query
     return url, host
+
+
+def without_secrets(url: dict[str, str], redaction: Redaction) -> dict[str, str]:
+    """Return the parts of a URL, of which the query is told without what is secret."""
+    return {**url, "query": redaction.query(url["query"])} if "query" in url else url
 
 
 def split_port(host: str) -> tuple[str, int | None]:
