@@ -286,4 +286,5 @@ def test_nothing_is_wider_than_the_window(sink: Sink, source: Publisher, browser
         expect(page.locator("#events li").first).to_be_visible()
         for width in (1280, 900, 390):
             page.set_viewport_size({"width": width, "height": 844})
-            assert page.evaluate("document.documentElement.scrollWidth") == width
+            # The graphs follow when they are told of it.
+            page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)
