@@ -14,7 +14,7 @@ from pathlib import Path
 import bson
 import pytest
 
-from eventstorm.errors import EventstormError, StartError
+from eventstorm.errors import StartError
 from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.settings import SinkSettings
@@ -187,7 +187,7 @@ store.close()
 def test_two_processes_cannot_write_one_file(path: Path, open_store: Callable[..., JsonlStore]) -> None:
     """The second one is told so, and can when the first has gone."""
     store = open_store()
-    with pytest.raises(StartError, match="another process writes this file"):
+    with pytest.raises(StartError, match="another process writes there"):
         JsonlStore(str(path), SinkSettings())
     store.close()
     JsonlStore(str(path), SinkSettings()).close()
@@ -237,14 +237,13 @@ def test_reading_sorts_in_bounded_memory() -> None:
         assert list(sort_lines(keyed, stack, run_bytes=1500)) == sorted(keyed)
 
 
-def test_standard_output_is_written_and_cannot_be_read(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_standard_output_is_written_and_nothing_is_read_back(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """It has no books."""
     store = JsonlStore("-", SinkSettings())
     store.write([batch(0, 3)], [book(3)])
     assert [json.loads(line)["data"]["number"] for line in capfdbinary.readouterr().out.splitlines()] == [0, 1, 2]
     assert store.books() == []
-    with pytest.raises(EventstormError, match="cannot be read"):
-        store.read()
+    assert list(store.read()) == []
     store.close()
 
 

@@ -15,7 +15,7 @@ from eventstorm.wire import Events, Message
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
 from eventstorm_sinks.ledger import OTHER_TOPICS, REMAINDER_TID, blame, remainder_key
 
-__all__ = ["Books", "Entry", "Posting"]
+__all__ = ["Books", "Entry", "Posting", "follow"]
 
 MAX_STORED_NUMBER = 2**63 - 1
 _NO_EVENTS = Events((), (), ())
@@ -197,6 +197,11 @@ def _add(book: Book, entry: Entry) -> Book:
         max(book.last_at_ms, new.last_at_ms),
         book.closed or new.closed,
     )
+
+
+def follow(earlier: Book, later: Book) -> Book:
+    """Put two accounts of one stream together; the numbers in between were lost on the way to both stores."""
+    return _add(earlier, Entry(later, earlier.drop))
 
 
 def _sum(total: Book, book: Book) -> Book:

@@ -17,19 +17,83 @@ from eventstorm.settings import nearest
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
 from eventstorm_sinks.settings import SinkSettings
 
-__all__ = ["Reader", "Series", "SqlResult", "Store", "StoreUnavailable", "TopicSummary", "open_store", "redacted"]
+__all__ = [
+    "Archive",
+    "Readable",
+    "Reader",
+    "Series",
+    "SqlResult",
+    "Store",
+    "StoreUnavailable",
+    "TopicSummary",
+    "open_archive",
+    "open_store",
+    "open_to_read",
+    "redacted",
+]
 
 
 class StoreUnavailable(EventstormError):
     """The store cannot write now but may later: its disk is full, its server is away. Nothing was written."""
 
 
-class Store(Protocol):
-    """Where events are written and read back. Constructing one opens it, and makes what it needs.
+class Readable(Protocol):
+    """What events can be read from, and copied from."""
+
+    def books(self) -> list[Book]:
+        """Return the books last written.
+
+        Raises:
+            StoreUnavailable: the store is away.
+        """
+        raise NotImplementedError
+
+    def read(
+        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+    ) -> Iterator[StoredEvent]:
+        """Yield events in the order of time, then identity, in memory that has a bound.
+
+        Of some topics or all, from `start_ms` to before `stop_ms`. Closing the iterator ends the reading.
+
+        Raises:
+            StoreUnavailable: the store is away; at any event.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Flush and close. A second call does nothing."""
+
+
+class Archive(Readable, Protocol):
+    """What events can be copied into. Constructing one opens it, as it does a `Store`; one thread inserts."""
+
+    def __init__(self, location: str, settings: SinkSettings) -> None: ...
+
+    def insert(self, batches: Sequence[Batch], books: Sequence[Book]) -> None:
+        """Write events that are not there yet, durably, and replace some books.
+
+        Unlike in `Store.write`, the numbers may be any, below those that were stored before too: the caller has looked
+        which are there. What fails may have been written in part if the same call again then writes the rest, and
+        nothing twice.
+
+        Raises:
+            StoreUnavailable: try the same again later.
+            Exception: something in the batches cannot be stored.
+        """
+
+
+class Store(Readable, Protocol):
+    """Where a sink's events are written and read back. Constructing one opens it, and makes what it needs.
 
     Its constructor takes the part of the URL after the scheme's colon and the sink's settings, and raises
     `eventstorm.errors.StartError`. One thread writes, any thread may read. A store whose server is away when it is
     constructed may leave the opening to the first call that needs it.
+
+    `books` is called before anything is written, by the writing thread or before there is one, to go on from after a
+    restart.
+
+    A store may have the class methods ``open_to_read`` and ``open_to_insert`` too, with the same arguments: to be read
+    and copied into, making nothing that is not there and disturbing no sink that writes, where that is possible.
     """
 
     def __init__(self, location: str, settings: SinkSettings) -> None: ...
@@ -46,30 +110,8 @@ class Store(Protocol):
             Exception: something in the batches cannot be stored; the caller splits them to find out which.
         """
 
-    def books(self) -> list[Book]:
-        """Return the books last written, to go on from after a restart.
-
-        Called before anything is written, by the writing thread or before there is one.
-
-        Raises:
-            StoreUnavailable: the store is away; it is asked again before anything is written.
-        """
-        raise NotImplementedError
-
-    def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
-    ) -> Iterator[StoredEvent]:
-        """Yield events in the order of time, then identity.
-
-        Of some topics or all, from `start_ms` to before `stop_ms`.
-        """
-        raise NotImplementedError
-
     def maintain(self) -> None:
         """Do what comes up now and then, retention above all. Called by the writer about once a minute."""
-
-    def close(self) -> None:
-        """Flush and close. A second call does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +210,49 @@ def redacted(url: str) -> str:
 
 
 def open_store(url: str, settings: SinkSettings) -> Store:
-    """Open the store of a URL such as ``duckdb:events.duckdb`` or ``jsonl:-``.
+    """Open the store of a URL such as ``duckdb:events.duckdb`` or ``jsonl:-``, for a sink.
+
+    Raises:
+        SettingError: no installed distribution has that kind of store, or a sink cannot write it.
+        StartError: it cannot be opened.
+    """
+    cls, location = _find(url)
+    if not hasattr(cls, "write"):
+        raise SettingError(
+            f"store: {redacted(url)!r} is for copies: store events into DuckDB, say, and then use `eventstorm copy`"
+        )
+    store: Store = cls(location, settings)
+    return store
+
+
+def open_archive(url: str, settings: SinkSettings) -> Archive:
+    """Open a store to copy events into.
+
+    Raises:
+        SettingError: no installed distribution has that kind of store, or nothing can be copied into it.
+        StartError: it cannot be opened.
+    """
+    cls, location = _find(url)
+    if not hasattr(cls, "insert"):
+        raise SettingError(f"store: {redacted(url)!r}: this kind of store can be copied from, but not into")
+    archive: Archive = getattr(cls, "open_to_insert", cls)(location, settings)
+    return archive
+
+
+def open_to_read(url: str, settings: SinkSettings) -> Readable:
+    """Open a store that is there, to copy events from.
 
     Raises:
         SettingError: no installed distribution has that kind of store.
-        StartError: it cannot be opened.
+        StartError: it is not there, or cannot be opened.
     """
+    cls, location = _find(url)
+    readable: Readable = getattr(cls, "open_to_read", cls)(location, settings)
+    return readable
+
+
+def _find(url: str) -> tuple[Any, str]:
+    """Return the class of a URL's store, and the place in it."""
     scheme, colon, location = url.partition(":")
     found = {entry.name: entry for entry in entry_points(group="eventstorm.stores")}
     if scheme not in found:
@@ -182,11 +261,9 @@ def open_store(url: str, settings: SinkSettings) -> Store:
     if not colon:
         raise SettingError(f"store: {redacted(url)!r} has no place; write it as {scheme}:PLACE")
     try:
-        cls = found[scheme].load()
+        return found[scheme].load(), location
     except ImportError as error:
         extra = scheme.partition("+")[0]
         raise SettingError(
             f"store: {redacted(url)!r}: {error}; install it with: pip install 'eventstorm-sinks[{extra}]'"
         ) from None
-    store: Store = cls(location, settings)
-    return store

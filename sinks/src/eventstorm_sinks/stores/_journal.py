@@ -6,7 +6,6 @@ Its last whole record is what counts: bytes of the file beyond its `size` belong
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,8 +13,9 @@ from typing import BinaryIO
 import msgspec
 
 from eventstorm_sinks.batch import Book, StreamKey
+from eventstorm_sinks.stores._files import append_to, write_durably
 
-__all__ = ["Journal", "append_to", "write_durably"]
+__all__ = ["Journal", "read_journal"]
 
 # The journal is written anew, with only what still counts, when it has grown to this and by this factor.
 COMPACT_BYTES, COMPACT_FACTOR = 2**20, 4
@@ -31,7 +31,50 @@ class _Record(msgspec.Struct):
 _record_of = msgspec.json.Decoder(_Record).decode
 
 
-class Journal:
+class _State:
+    """What the records of a journal say together."""
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+        self.books: dict[StreamKey, Book] = {}
+        self.marks: dict[StreamKey, int] = {}
+
+    def _enter_all(self, lines: BinaryIO) -> int:
+        """Enter the whole records of a file, and return how many bytes they are."""
+        read = 0
+        for line in lines:
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                record = _record_of(line)
+            except msgspec.DecodeError:
+                break
+            read += len(line)
+            self._enter(record)
+        return read
+
+    def _enter(self, record: _Record) -> None:
+        self.size = record.size
+        self.books.update((book.key, book) for book in record.books)
+        self.marks.update(record.marks)
+        for key in record.forget:
+            self.books.pop(key, None)
+            self.marks.pop(key, None)
+
+
+def read_journal(path: Path) -> tuple[int | None, list[Book]]:
+    """Return how long the file of lines is, or None if there is no journal; and the books last written.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    state = _State()
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
+        state._enter_all(lines)
+    return state.size, list(state.books.values())
+
+
+class Journal(_State):
     """Reads the journal at `path`, if there is one, and goes on in it.
 
     Attributes:
@@ -44,22 +87,11 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
-        self.size: int | None = None
-        self.books: dict[StreamKey, Book] = {}
-        self.marks: dict[StreamKey, int] = {}
         self._file = append_to(path)
-        self._written = 0
         with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    if not line.endswith(b"\n"):
-                        break
-                    record = _record_of(line)
-                except msgspec.DecodeError:
-                    break
-                self._written += len(line)
-                self._enter(record)
+            self._written = self._enter_all(lines)
         self._compact_at = max(COMPACT_BYTES, self._written)
 
     def append(
@@ -85,14 +117,6 @@ class Journal:
             with contextlib.suppress(OSError):  # a full disk: the long journal is as good
                 self._compact()
 
-    def _enter(self, record: _Record) -> None:
-        self.size = record.size
-        self.books.update((book.key, book) for book in record.books)
-        self.marks.update(record.marks)
-        for key in record.forget:
-            self.books.pop(key, None)
-            self.marks.pop(key, None)
-
     def _compact(self) -> None:
         assert self.size is not None
         line = msgspec.json.encode(_Record(self.size, list(self.books.values()), [], list(self.marks.items()))) + b"\n"
@@ -112,16 +136,3 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def write_durably(file: BinaryIO, data: bytes) -> None:
-    """Write all of `data` to an unbuffered file, and wait until it is on the disk."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
-    os.fsync(file.fileno())
-
-
-def append_to(path: Path) -> BinaryIO:
-    """Open a file for unbuffered appending."""
-    return open(path, "ab", buffering=0)

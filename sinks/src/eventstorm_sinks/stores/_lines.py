@@ -80,5 +80,5 @@ def decode_line(line: bytes) -> StoredEvent:
     """Return the event of a line."""
     each = _line_of(line)
     source = Source(bytes.fromhex(each.source.id), each.source.host, each.source.service, each.source.pid)
-    data = base64.b64decode(each.bson) if each.bson else decode_document(bytes(each.data))
+    data = base64.b64decode(each.bson, validate=True) if each.bson else decode_document(bytes(each.data))
     return StoredEvent(bytes.fromhex(each.id), each.ts_ms, each.topic, source, data)

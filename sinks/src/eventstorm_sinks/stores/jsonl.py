@@ -17,22 +17,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
-from eventstorm.errors import EventstormError, StartError
+from eventstorm.errors import StartError
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
 from eventstorm_sinks.settings import SinkSettings, parse_duration, parse_size
 from eventstorm_sinks.stores import StoreUnavailable
-from eventstorm_sinks.stores._journal import Journal, append_to, write_durably
-from eventstorm_sinks.stores._lines import Head, decode_head, decode_line, encode_line
-from eventstorm_sinks.stores._sort import Keyed, sort_lines
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes are not kept from writing the same file there
-    fcntl = None  # type: ignore[assignment]
+from eventstorm_sinks.stores._files import append_to, lock_file, write_durably
+from eventstorm_sinks.stores._journal import Journal
+from eventstorm_sinks.stores._jsonl_reader import JsonlReader, read_files, segments_of
+from eventstorm_sinks.stores._lines import decode_head, encode_line
 
 __all__ = ["JsonlStore"]
 
@@ -49,12 +44,24 @@ class JsonlStore:
         """Open or create the file, and cut off what an earlier process did not finish writing."""
         self._file: _File | None = None if location == "-" else _File(Path(location), settings)
 
+    @classmethod
+    def open_to_read(cls, location: str, settings: SinkSettings) -> JsonlReader:
+        """Read a file that is there, which a sink may be writing."""
+        return JsonlReader(location)
+
     def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
         """Append the events that are not there yet, then the books that say so."""
         if self._file is None:
             _print(b"".join(encode_line(batch, event) for batch in batches for event in batch.events))
         else:
-            self._file.write(batches, books, forget)
+            self._file.write(batches, books, forget, beyond_marks=True)
+
+    def insert(self, batches: Sequence[Batch], books: Sequence[Book]) -> None:
+        """Append events that are not there yet, then the books that say so; see `Archive.insert`."""
+        if self._file is None:
+            _print(b"".join(encode_line(batch, event) for batch in batches for event in batch.events))
+        else:
+            self._file.write(batches, books, (), beyond_marks=False)
 
     def books(self) -> list[Book]:
         """Return the books last written."""
@@ -63,9 +70,12 @@ class JsonlStore:
     def read(
         self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
     ) -> Iterator[StoredEvent]:
-        """Yield events in the order of time: sorted in 32 MiB of memory, with temporary files for what is beyond."""
+        """Yield events in the order of time: sorted in 32 MiB of memory, with temporary files for what is beyond.
+
+        Of what went to standard output nothing can be read back.
+        """
         if self._file is None:
-            raise EventstormError("jsonl:-: standard output cannot be read back; write to a file to read it")
+            return iter(())
         return self._file.read(frozenset(topics), start_ms, stop_ms)
 
     def maintain(self) -> None:
@@ -103,7 +113,7 @@ class _File:
         self._lock = threading.Lock()
         self._closed = False
         try:
-            self._locked = _lock(path.with_name(path.name + ".lock"))
+            self._locked = lock_file(path.with_name(path.name + ".lock"), f"jsonl:{path}")
             try:
                 self._open()
             except OSError:
@@ -150,16 +160,18 @@ class _File:
             return decode_head(lines.readline()).ts_ms / 1000
         return time.time()
 
-    def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey]) -> None:
+    def write(
+        self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey], *, beyond_marks: bool
+    ) -> None:
         lines: list[bytes] = []
         marks: dict[StreamKey, int] = {}
         for batch in batches:
             key = batch.key
             mark = marks.get(key, self.journal.marks.get(key, 0))
             for event in batch.events:
-                if event.seq >= mark:
+                if event.seq >= mark or not beyond_marks:
                     lines.append(encode_line(batch, event))
-                    mark = event.seq + 1
+                    mark = max(mark, event.seq + 1)
             marks[key] = mark
         data = b"".join(lines)
         try:
@@ -186,7 +198,7 @@ class _File:
         )
         if not (due and self._size):
             return
-        number = max((int(each.suffix[1:]) for each in self._segments()), default=0) + 1
+        number = max((int(each.suffix[1:]) for each in segments_of(self._path)), default=0) + 1
         segment = Path(f"{self._path}.{number:06}")
         with self._lock:
             self._path.rename(segment)
@@ -202,13 +214,8 @@ class _File:
         self.journal.append(0, [], [], {})
         self.remove_old()
 
-    def _segments(self) -> list[Path]:
-        """Return the files that were the active one before, the oldest first."""
-        found = self._path.parent.glob(self._path.name.replace("[", "[[]") + ".[0-9]*")
-        return sorted((each for each in found if each.suffix[1:].isdecimal()), key=lambda each: int(each.suffix[1:]))
-
     def remove_old(self) -> None:
-        segments = [(each, each.stat()) for each in self._segments()]
+        segments = [(each, each.stat()) for each in segments_of(self._path)]
         total = self._size + sum(stat.st_size for _, stat in segments)
         for path, stat in segments:
             # The last write is the newest event, or nearly so.
@@ -220,19 +227,10 @@ class _File:
     def read(self, topics: frozenset[str], start_ms: int | None, stop_ms: int | None) -> Iterator[StoredEvent]:
         with ExitStack() as stack:
             with self._lock:
-                parts: list[tuple[Path, int | None]] = [(each, None) for each in self._segments()]
+                parts: list[tuple[Path, int | None]] = [(each, None) for each in segments_of(self._path)]
                 parts.append((self._path, self._size))
                 files = [(stack.enter_context(path.open("rb")), size) for path, size in parts]
-            chosen = (
-                Keyed(head.ts_ms, head.id, line)
-                for file, size in files
-                for head, line in _lines(file, size)
-                if (not topics or head.topic in topics)
-                and (start_ms is None or head.ts_ms >= start_ms)
-                and (stop_ms is None or head.ts_ms < stop_ms)
-            )
-            for keyed in sort_lines(chosen, stack):
-                yield decode_line(keyed.line)
+            yield from read_files(files, topics, start_ms, stop_ms, stack)
 
     def close(self) -> None:
         if not self._closed:
@@ -240,34 +238,3 @@ class _File:
             self._active.close()
             self.journal.close()
             self._locked.close()
-
-
-def _lines(file: BinaryIO, size: int | None) -> Iterator[tuple[Head, bytes]]:
-    """Yield the events' lines of a file, of its first `size` bytes; others, that somebody put there, are left out."""
-    for line in file:
-        if size is not None:
-            size -= len(line)
-            if size < 0:
-                return
-        try:
-            head = decode_head(line)
-        except msgspec.DecodeError:
-            continue
-        yield head, line
-
-
-def _lock(path: Path) -> BinaryIO:
-    """Return an open file that no other process has locked."""
-    file = append_to(path)
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise StartError(
-            f"jsonl:{path.with_suffix('')}: another process writes this file; stop it, or use another"
-        ) from None
-    except OSError:
-        file.close()
-        raise
-    return file

@@ -61,18 +61,37 @@ class DuckdbStore(DuckdbReader):
             self._marks = load_marks(connection)
         self._writer: duckdb.DuckDBPyConnection | None = self._database.cursor()
 
+    @classmethod
+    def open_to_read(cls, location: str, settings: SinkSettings) -> DuckdbReader:
+        """Open a file that is there, for reading alone."""
+        return open_read_only(location, settings)
+
     def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
         """Write the events and their books in one transaction; see `Store.write`.
 
         What is there already is known by a mark for each stream, which goes when its books do.
         """
         gone = set(forget)
+        moved = self._commit(batches, books, gone, self._marks)
+        for key in gone - moved.keys():
+            self._marks.pop(key, None)
+        self._marks.update(moved)
+
+    def insert(self, batches: Sequence[Batch], books: Sequence[Book]) -> None:
+        """Write events that are not there yet, and books, in one transaction; see `Archive.insert`."""
+        self._marks.update(self._commit(batches, books, set(), None))
+
+    def _commit(
+        self, batches: Sequence[Batch], books: Sequence[Book], gone: set[StreamKey], marks: dict[StreamKey, int] | None
+    ) -> dict[StreamKey, int]:
+        """Write events beyond the marks, or all if there are none; return the marks that moved."""
         for batch in batches:
             if len(largest := max(batch.events.documents, key=len, default=b"")) > _MAX_EVENT_BYTES:
                 raise ValueError(f"an event of {len(largest)} bytes; DuckDB is given at most {_MAX_EVENT_BYTES}")
         try:
             with self._guarded() as connection, _transaction(connection):
-                moved = write_events(connection, batches, self._marks)
+                moved = write_events(connection, batches, marks)
+                moved = {key: max(mark, self._marks.get(key, 0)) for key, mark in moved.items()}
                 write_marks(connection, moved, gone - moved.keys())
                 write_books(connection, books, gone)
         except StoreUnavailable as error:
@@ -81,9 +100,7 @@ class DuckdbStore(DuckdbReader):
                 if size_bytes > _FITS_BYTES:
                     raise ValueError(f"{size_bytes} bytes are too much for sink.sql_memory: {error}") from error
             raise
-        for key in gone - moved.keys():
-            self._marks.pop(key, None)
-        self._marks.update(moved)
+        return moved
 
     def maintain(self) -> None:
         """Remove events beyond what ``keep`` and ``keep_size`` allow. Books stay: what was stored, was stored."""

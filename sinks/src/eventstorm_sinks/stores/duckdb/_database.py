@@ -17,21 +17,24 @@ from eventstorm.errors import EventstormError, StartError
 from eventstorm_sinks.settings import parse_size
 from eventstorm_sinks.stores import StoreUnavailable
 
-__all__ = ["Database", "resolve_path"]
+__all__ = ["BOOKS_TABLE", "Database", "resolve_path"]
 
 logger = logging.getLogger("eventstorm.duckdb")
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    id BLOB, ts TIMESTAMPTZ, topic VARCHAR,
-    source STRUCT(id BLOB, host VARCHAR, service VARCHAR, pid INTEGER),
-    data VARIANT, bson BLOB
-);
+BOOKS_TABLE = """
 CREATE TABLE IF NOT EXISTS books (
     stream BLOB, topic VARCHAR, source STRUCT(id BLOB, host VARCHAR, service VARCHAR, pid INTEGER), tid INTEGER,
     first_seq BIGINT, next_seq BIGINT, "drop" BIGINT, stored BIGINT, refused BIGINT, overflowed BIGINT,
     lost_source BIGINT, lost_way BIGINT, last_at_ms BIGINT, closed BOOLEAN
 );
+"""
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS events (
+    id BLOB, ts TIMESTAMPTZ, topic VARCHAR,
+    source STRUCT(id BLOB, host VARCHAR, service VARCHAR, pid INTEGER),
+    data VARIANT, bson BLOB
+);
+{BOOKS_TABLE}
 CREATE TABLE IF NOT EXISTS streams (stream BLOB, next_seq BIGINT);
 """
 # Queries come from people: nothing but this file is to be read or written through them.

@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from eventstorm.errors import StartError
-from eventstorm_sinks.batch import Book, Source, StoredEvent
+from eventstorm_sinks.batch import Book, StoredEvent
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, SqlResult, TopicSummary
 from eventstorm_sinks.stores.duckdb._database import Database, resolve_path
-from eventstorm_sinks.stores.duckdb._documents import decode_document
+from eventstorm_sinks.stores.duckdb._events import COLUMNS, between, event_of, read_events, read_topics
 from eventstorm_sinks.stores.duckdb._query import limited, run_query
 from eventstorm_sinks.stores.duckdb._series import read_series
-from eventstorm_sinks.stores.duckdb._writer import MAX_TS_MS, MIN_TS_MS, load_books
+from eventstorm_sinks.stores.duckdb._writer import load_books
 
 __all__ = ["DuckdbReader", "open_read_only"]
-
-# The text of a plain document, from which its BSON is made again.
-_COLUMNS = "id, epoch_ms(ts), topic, source, CASE WHEN bson IS NULL THEN data::JSON END, bson"
-_FETCHED_ROWS = 2_000
 
 
 class DuckdbReader:
@@ -39,24 +35,13 @@ class DuckdbReader:
         self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time, then identity; see `Store.read`."""
-        conditions, values = _between(start_ms, stop_ms)
-        if topics:
-            conditions.append("list_contains($topics, topic)")
-            values["topics"] = list(topics)
         with self._database.reader() as connection:
-            result = connection.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE {' AND '.join(conditions)} ORDER BY ts, id", values
-            )
-            while rows := result.fetchmany(_FETCHED_ROWS):
-                yield from map(_event, rows)
+            yield from read_events(connection, topics, start_ms, stop_ms)
 
     def topics(self) -> list[TopicSummary]:
         """Return what topics there are, by name."""
         with self._database.reader() as connection:
-            rows = connection.execute(
-                "SELECT topic, count(*), epoch_ms(min(ts)), epoch_ms(max(ts)) FROM events GROUP BY topic ORDER BY topic"
-            ).fetchall()
-        return [TopicSummary(*row) for row in rows]
+            return read_topics(connection)
 
     def series(
         self,
@@ -80,7 +65,7 @@ class DuckdbReader:
 
         `text` is looked for in the topic and in the document as JSON, in upper and lower case alike.
         """
-        conditions, values = _between(None, before_ms)
+        conditions, values = between(None, before_ms)
         values["limit"] = max(0, limit)
         if topics:
             conditions.append(
@@ -95,13 +80,13 @@ class DuckdbReader:
         with self._database.reader() as connection, limited(connection, self._settings.sql_timeout_s):
             rows = connection.execute(
                 f"""
-                SELECT {_COLUMNS} FROM (
+                SELECT {COLUMNS} FROM (
                     SELECT * FROM events WHERE {" AND ".join(conditions)} ORDER BY ts DESC, id DESC LIMIT $limit
                 ) ORDER BY ts DESC, id DESC
                 """,
                 values,
             ).fetchall()
-        return [_event(row) for row in rows]
+        return [event_of(row) for row in rows]
 
     def sql(self, query: str, *, max_rows: int, timeout_s: float, cancelled: Any = None) -> SqlResult:
         """Answer a read-only query; see `Reader.sql`.
@@ -126,24 +111,3 @@ def open_read_only(location: str, settings: SinkSettings) -> DuckdbReader:
     if not Path(path).is_file():
         raise StartError(f"there is no store {path}; start one by `eventstorm up`, or name another by --store")
     return DuckdbReader(Database(path, settings.sql_memory, read_only=True), settings)
-
-
-def _between(start_ms: int | None, stop_ms: int | None) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions for a span of time, as comparisons that let DuckDB skip what lies outside."""
-    conditions = ["true"]
-    values: dict[str, Any] = {}
-    for name, comparison, value in (("start_ms", ">=", start_ms), ("stop_ms", "<", stop_ms)):
-        if value is None:
-            continue
-        if value > MAX_TS_MS:
-            # After the last possible time, which DuckDB 1.5 cannot write as a time any more.
-            conditions.append(f"ts {comparison} 'infinity'::TIMESTAMPTZ")
-            continue
-        conditions.append(f"ts {comparison} make_timestamp_ms(${name})::TIMESTAMPTZ")
-        values[name] = max(value, MIN_TS_MS)
-    return conditions, values
-
-
-def _event(row: tuple[Any, ...]) -> StoredEvent:
-    id, ts_ms, topic, source, text, bson = row
-    return StoredEvent(id, ts_ms, topic, Source(**source), decode_document(text) if bson is None else bson)

@@ -35,7 +35,7 @@ MAX_TS_MS = 9_223_372_036_854_774
 _INSERT_EVENTS = """
 INSERT INTO events
 SELECT origin.prefix || seq, make_timestamp_ms(ts_ms)::TIMESTAMPTZ,
-    origin.topic, origin.source, document::JSON::VARIANT, bson::BLOB
+    origin.topic, origin.source, document::{}, bson::BLOB
 FROM arrow_rows, LATERAL (SELECT $origins[number] AS origin)
 """
 
@@ -85,14 +85,18 @@ class _Rows:
 
 
 def write_events(
-    connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch], marks: dict[StreamKey, int]
+    connection: duckdb.DuckDBPyConnection,
+    batches: Iterable[Batch],
+    marks: dict[StreamKey, int] | None,
+    data_type: str = "JSON::VARIANT",
 ) -> dict[StreamKey, int]:
     """Insert the events that are not there yet, and return the marks that moved.
 
     Args:
         connection: inside a transaction.
         batches: those of one stream in the order of their numbers.
-        marks: of each stream, the number after the last that is stored. Not changed.
+        marks: of each stream, the number after the last that is stored. Not changed. None to insert all events.
+        data_type: what the JSON of a document is made in the table.
 
     Raises:
         ValueError: an event cannot be stored.
@@ -102,7 +106,7 @@ def write_events(
     with ThreadPoolExecutor(1, "eventstorm-duckdb-insert") as pool:
         inserted: deque[Future[object]] = deque()
         for rows in _split(batches, marks, moved):
-            inserted.append(pool.submit(_insert, connection, rows.encode(), rows.origins))
+            inserted.append(pool.submit(_insert, connection, rows.encode(), rows.origins, data_type))
             if len(inserted) > _MOST_AHEAD:
                 inserted.popleft().result()
         for each in inserted:
@@ -110,21 +114,26 @@ def write_events(
     return moved
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: object, origins: list[dict[str, Any]]) -> None:
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: object, origins: list[dict[str, Any]], data_type: str
+) -> None:
     connection.register("arrow_rows", table)
-    connection.execute(_INSERT_EVENTS, {"origins": origins})
+    connection.execute(_INSERT_EVENTS.format(data_type), {"origins": origins})
     # Not after a failure: the transaction is then over, and with it the view.
     connection.unregister("arrow_rows")
 
 
-def _split(batches: Iterable[Batch], marks: dict[StreamKey, int], moved: dict[StreamKey, int]) -> Iterator[_Rows]:
+def _split(
+    batches: Iterable[Batch], marks: dict[StreamKey, int] | None, moved: dict[StreamKey, int]
+) -> Iterator[_Rows]:
     rows = _Rows()
     for batch in batches:
-        mark = moved.get(batch.key, marks.get(batch.key, 0))
-        events = batch.events.since(mark)
+        events = batch.events
+        if marks is not None:
+            events = events.since(moved.get(batch.key, marks.get(batch.key, 0)))
         if not events:
             continue
-        moved[batch.key] = events.seqs[-1] + 1
+        moved[batch.key] = max(events.seqs[-1] + 1, moved.get(batch.key, 0))
         for part in _parts(events):
             rows.add(batch, part)
             if rows.is_full():

@@ -37,7 +37,7 @@ from eventstorm_sinks.batch import Book, Source, StreamKey
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
 
-__all__ = ["Journal", "Span"]
+__all__ = ["Journal", "Span", "put_books", "read_books"]
 
 _JOURNAL = "journal"
 # Longer than a server that was paused and goes on takes for what it had received. A host that was suspended for longer
@@ -195,8 +195,37 @@ class Journal:
 
     def books(self) -> list[Book]:
         """Return the books last written."""
-        found = self._collection.find({"book": {"$exists": True}})
-        return [_book(bson.decode(bytes(each.raw))["book"]) for each in found]
+        return read_books(self._collection)
+
+
+def read_books(collection: Collection[RawBSONDocument]) -> list[Book]:
+    """Return the books last written, beside a sink that is writing too."""
+    journal = collection.find_one({"_id": _JOURNAL})
+    found = {each["_id"]: each["book"] for each in map(_plain, collection.find({"book": {"$exists": True}}))}
+    # What is committed counts, applied or not.
+    if journal is not None and (said := _plain(journal)).get("state") == "commit":
+        found.update((each["_id"], each["book"]) for each in said["set"] if "book" in each)
+        for stream in said["forget"]:
+            found.pop(stream, None)
+    return [_book(each) for each in found.values()]
+
+
+def put_books(collection: Collection[RawBSONDocument], books: Iterable[Book]) -> None:
+    """Replace books of streams that no sink writes; what they say is stored is not to be stored again."""
+    changes = [
+        UpdateOne(
+            {"_id": stream_id(book.key)},
+            {"$set": {"book": _document(book)}, "$max": {"mark": bson.Int64(book.next_seq)}},
+            upsert=True,
+        )
+        for book in books
+    ]
+    if changes:
+        collection.bulk_write(changes, ordered=False)
+
+
+def _plain(document: RawBSONDocument) -> dict[str, Any]:
+    return bson.decode(bytes(document.raw))
 
 
 def _covers(new: Span | None, old: Span) -> bool:
