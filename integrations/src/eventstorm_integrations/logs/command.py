@@ -18,6 +18,7 @@ from eventstorm.cli import DONE, run_alone
 from eventstorm.daemon import announce_ready, stop_signal
 from eventstorm.errors import SettingError, StartError
 from eventstorm.settings import SdkSettings, load
+from eventstorm_integrations.logs.journal import Journal
 from eventstorm_integrations.logs.outlet import Outlet, Printer
 from eventstorm_integrations.logs.positions import default_folder
 from eventstorm_integrations.logs.run import Follower, Input, MakeParser
@@ -41,7 +42,8 @@ examples:
   eventstorm logs postfix --once --print /var/log/mail.log*
   eventstorm logs sshd /var/log/auth.log
   eventstorm logs nginx --syslog udp://127.0.0.1:5140
-  journalctl -o json --follow | eventstorm logs sshd -
+  eventstorm logs sshd --journal system
+  journalctl -o json --since yesterday | eventstorm logs sshd --once --print -
 
 Lines that cannot be read are counted, and sampled into log.unparsed. --timezone,
 --state, --format and --config are also lines of the table [logs] of eventstorm.toml,
@@ -88,13 +90,14 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
         text = said[option].partition(": ")[2] or said[option]
         parser.add_argument(f"--{option.replace('_', '-')}", metavar=option.rpartition("_")[2].upper(), help=text)
     parser.add_argument("--syslog", metavar="ADDRESS", action="append", help=f"{said['syslog']}; repeatable")
+    parser.add_argument("--journal", metavar="system|FOLDER", help=said["journal"])
     parser.add_argument("--insecure", action="store_true", default=None, help=said["insecure"])
     parser.add_argument("--settings", metavar="FILE", type=Path, help="settings, in place of ./eventstorm.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Follow or read the files."""
-    options = {"timezone", "state", "insecure", *(option for each in _OPTIONS.values() for option in each)}
+    options = {"timezone", "state", "insecure", "journal", *(option for each in _OPTIONS.values() for option in each)}
     keywords = {name: getattr(arguments, name, None) for name in options}
     keywords["syslog"] = tuple(arguments.syslog) if arguments.syslog else None
     settings = load(LogsSettings, "logs", keywords, arguments.settings)
@@ -121,6 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
                 SyslogSocket(address, settings.max_line_bytes, insecure=settings.insecure): settings
                 for address in settings.syslog
             }
+            if settings.journal:
+                journal = Journal(settings.journal, settings.max_line_bytes, from_start=arguments.from_start)
+                inputs[journal] = settings
             if piped:
                 inputs[StandardInput(settings.max_line_bytes)] = settings
             follower = Follower(
@@ -163,7 +169,7 @@ def _files(
     find = getattr(make, "files", None)
     known: Mapping[str, LogsSettings] = find(settings) if find is not None else {}
     if not named:
-        if others or (not known and settings.syslog and not whole):
+        if others or (not known and (settings.syslog or settings.journal) and not whole):
             return {}
         if not known:
             raise SettingError(f"no files; name some: eventstorm logs {name} FILE…")

@@ -65,19 +65,20 @@ class Saved:
             try:
                 found = json.loads(self._file.read_bytes())
                 if found["version"] == _VERSION:
-                    self.position, self.state = Position(**found["position"]), found["state"]
+                    self.position = Position(**found["position"]) if found["position"] else None
+                    self.state = found["state"]
             except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 if isinstance(error, FileNotFoundError):
                     raise
                 log.warning("%s cannot be used, so the file counts as new: %s", self._file, error)
 
-    def save(self, position: Position, state: dict[str, Any]) -> None:
-        """Write it, whole or not at all, whatever happens to the machine.
+    def save(self, position: Position | None, state: dict[str, Any]) -> None:
+        """Write it, whole or not at all, whatever happens to the machine. What is no file has no position.
 
         Raises:
             OSError: it cannot be written.
         """
-        text = json.dumps({**self._about, "position": asdict(position), "state": state})
+        text = json.dumps({**self._about, "position": position and asdict(position), "state": state})
         new = self._file.with_suffix(".new")
         # What people's logs say is nobody else's business.
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:

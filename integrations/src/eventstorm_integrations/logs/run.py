@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from eventstorm_integrations.logs.event import Parser
 from eventstorm_integrations.logs.follow import FollowedPath
@@ -60,6 +60,35 @@ class Input(Protocol):
         ...
 
 
+@runtime_checkable
+class Resumed(Input, Protocol):
+    """An input of which a later run reads what came meanwhile."""
+
+    cursor: str
+    """Where it is read to."""
+
+    def resume(self, cursor: str) -> None:
+        """Go on where an earlier run was; called before the first `read`."""
+        ...
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Where an input is read to, and what of it is known on the disk."""
+
+    input: Resumed
+    stream: Stream
+    saved: Saved
+    known: tuple[str, int] = ("", 0)
+
+    def now(self) -> tuple[str, int]:
+        return self.input.cursor, self.stream.events
+
+    def save(self) -> None:
+        self.saved.save(None, {"cursor": self.input.cursor, "parser": self.stream.save()})
+        self.known = self.now()
+
+
 @dataclass(slots=True)
 class _Followed:
     """A file, where its lines go, and what of it is known on the disk."""
@@ -104,6 +133,7 @@ class Follower:
         self._inputs = {
             each: Stream(each.name, make(settings), outlet.sends, settings) for each, settings in (inputs or {}).items()
         }
+        self._kept = [self._resume(each) for each in self._inputs if isinstance(each, Resumed)]
         self._glob_at_s = self._tick_at_s = self._save_at_s = 0.0
         self._find(from_start=from_start)
 
@@ -144,9 +174,18 @@ class Follower:
         """Close the files and the other inputs."""
         for input in self._inputs:
             input.close()
+        for kept in self._kept:
+            kept.saved.close()
         for each in self._followed.values():
             each.file.close()
             each.saved.close()
+
+    def _resume(self, input: Resumed) -> _Kept:
+        kept = _Kept(input, self._inputs[input], Saved(self._folder, self._name, input.name))
+        if cursor := kept.saved.state.get("cursor"):
+            input.resume(cursor)
+            kept.stream.restore(kept.saved.state["parser"])
+        return kept
 
     def _find(self, *, from_start: bool) -> None:
         """Begin to follow what is new among the names and patterns."""
@@ -192,7 +231,8 @@ class Follower:
         for stream in self._inputs.values():
             stream.expire(wall_s)
             stream.tell(wall_s)
-        if now_s >= self._save_at_s and any(True for _ in self._changed()) and self._outlet.drain():
+        changed = any(True for _ in self._changed()) or any(each.now() != each.known for each in self._kept)
+        if now_s >= self._save_at_s and changed and self._outlet.drain():
             self._save()
             self._save_at_s = time.monotonic() + (time.monotonic() - now_s) / _SAVE_SHARE
 
@@ -205,13 +245,15 @@ class Follower:
 
     def _save(self) -> None:
         """Keep where all files were read to; call it when all events are sent."""
-        for each, position in self._changed():
-            try:
+        try:
+            for each, position in self._changed():
                 each.saved.save(position, each.stream.save())
                 each.kept = (position, each.stream.events)
-            except OSError as error:
-                log.warning("the position in %s cannot be kept: %s", each.file.path, error)
-                return
+            for kept in self._kept:
+                if kept.now() != kept.known:
+                    kept.save()
+        except OSError as error:
+            log.warning("where files are read to cannot be kept in %s: %s", self._folder, error)
 
 
 def _matches(pattern: str) -> list[str]:

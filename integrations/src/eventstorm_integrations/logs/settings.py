@@ -42,6 +42,7 @@ class LogsSettings:
     sample_s: float = setting(10.0, "seconds between samples of unparsed lines, for each file and reason", at_least(0))
     state: str = setting("", "the folder where positions are kept between runs; empty for the usual one")
     syslog: tuple[str, ...] = setting((), "addresses to take syslog messages at, such as udp://127.0.0.1:5140", _syslog)
+    journal: str = setting("", "follow systemd's journal: system for this system's, or the folder of another one")
     insecure: bool = setting(False, "allow addresses for syslog that other machines reach")
     format: str = setting("combined", "nginx: the log_format of access logs, its name or as nginx writes it")
     redact: tuple[str, ...] = setting(
