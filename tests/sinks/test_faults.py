@@ -33,6 +33,7 @@ import json, os, sys, threading, time
 import eventstorm
 
 rounds, pause_s, size, workers = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+enough = sys.argv[5]  # a file: once it is there, no more rounds
 filling = "x" * size
 
 def tell(what):
@@ -47,6 +48,8 @@ def emit_all():
         if number % 100 == 0:
             tell({"at": number})
             time.sleep(pause_s)
+            if os.path.exists(enough):
+                break
 
 def finish():
     eventstorm.close(timeout_s=5)
@@ -107,6 +110,16 @@ class Process:
         """Wait for a line that contains `text`."""
         wait_for(lambda: any(text in line for line in list(self.lines)), f"{text!r} in {self.lines}")
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return self._process.returncode
+
     def say(self) -> None:
         """Write one line to its standard input."""
         assert self._process.stdin is not None
@@ -140,6 +153,7 @@ class Rig:
 
     def __init__(self, path: Path) -> None:
         self.store, self.journal = f"jsonl:{path / 'events.jsonl'}", path / "events.jsonl.books"
+        self.enough = path / "enough"
         self.ingress, self.egress = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
         self.running: list[Process] = []
         self.said: dict[StreamKey, int] = {}
@@ -186,9 +200,33 @@ class Rig:
         self, rounds: int = 20_000, pause_s: float = 0.005, size: int = 50, workers: int = 0, **environment: str
     ) -> Process:
         """Start a source, which emits about that long."""
-        arguments = map(str, (rounds, pause_s, size, workers))
+        arguments = map(str, (rounds, pause_s, size, workers, self.enough))
         environment.setdefault("EVENTSTORM_ENDPOINT", self.ingress)
         return self.start(sys.executable, "-c", SOURCE, *arguments, ready='"at"', **environment)
+
+    def steady_source(self, workers: int, pause_s: float = 0.1) -> Process:
+        """Start a source of several processes, which emits until `stop_emitting`."""
+        return self.source(10**9, pause_s, workers=workers)
+
+    def booked(self) -> dict[StreamKey, int]:
+        """Return up to which number each stream is accounted for, as far as that can be seen while sinks run."""
+        raise NotImplementedError
+
+    def wait_until_booked(self) -> None:
+        """Wait until all streams, as far as they are now, are in books: whoever has to store them receives them."""
+        now = dict(self.said)
+        wait_for(
+            lambda: (found := self.booked()) and all(found.get(key, -1) >= now[key] for key in now), "all in books"
+        )
+
+    def stop_emitting(self) -> None:
+        """Have the sources emit no more; their end is `finish`."""
+        self.enough.touch()
+
+    def wait_for_more(self, events: int = 300) -> None:
+        """Wait until each of the streams that are known has so many more events."""
+        before = dict(self.said)
+        wait_for(lambda: all(self.said[key] >= seq + events // 10 for key, seq in before.items()), "more events")
 
     def end(self, process: Process, number: signal.Signals | None = None) -> list[str]:
         """End a process and return its output."""
@@ -217,6 +255,7 @@ class Rig:
 
     def close(self) -> None:
         """End what still runs."""
+        self.stop_emitting()  # children of a source that is killed would go on
         self._stop.set()
         self._witness.join()
         for process in self.running:

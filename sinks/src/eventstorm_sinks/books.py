@@ -7,15 +7,16 @@ failed write changes nothing, and each half of a split one carries its own numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from eventstorm.wire import Events, Message
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
 from eventstorm_sinks.ledger import OTHER_TOPICS, REMAINDER_TID, blame, remainder_key
+from eventstorm_sinks.share import WHOLE, Share
 
-__all__ = ["Books", "Entry", "Posting", "follow"]
+__all__ = ["Books", "Entry", "Posting", "follow", "handed_over"]
 
 MAX_STORED_NUMBER = 2**63 - 1
 _NO_EVENTS = Events((), (), ())
@@ -74,7 +75,10 @@ class Books:
     to one book per topic and forgotten.
     """
 
-    def __init__(self, books: Iterable[Book], *, max_streams: int = 20_000, max_closed: int = 1_000) -> None:
+    def __init__(
+        self, books: Iterable[Book], share: Share = WHOLE, *, max_streams: int = 20_000, max_closed: int = 1_000
+    ) -> None:
+        self._share = share
         self._max_streams, self._max_closed = max_streams, max_closed
         self._books = {book.key: book for book in sorted(books, key=lambda book: book.last_at_ms)}
 
@@ -134,16 +138,41 @@ class Books:
         totals: dict[StreamKey, Book] = {}
         for book in fold:
             topic = book.topic
-            key = remainder_key(topic)
+            key = remainder_key(topic, self._share)
             if key not in self._books and key not in totals and self._is_full(totals):
-                topic, key = OTHER_TOPICS, remainder_key(OTHER_TOPICS)
-            total = totals.get(key) or self._books.get(key)
-            total = total or Book(topic, Source(key.source_id, "", "", 0), REMAINDER_TID, 0, 0, 0)
+                topic, key = OTHER_TOPICS, remainder_key(OTHER_TOPICS, self._share)
+            total = totals.get(key) or self._books.get(key) or _remainder(topic, key)
             totals[key] = _sum(total, book)
         return Posting([], list(totals.values()), [book.key for book in fold])
 
     def _is_full(self, totals: dict[StreamKey, Book]) -> bool:
         return len(totals) + sum(book.tid == REMAINDER_TID for book in self._books.values()) >= self._max_closed
+
+
+def handed_over(books: Mapping[StreamKey, Book], others: Iterable[Book], share: Share) -> list[Book]:
+    """Return the books to write where streams come to `share` from another, whose books are `others`.
+
+    Each goes on where the other one ends, so that what is lost in between counts here. What a book said of the stream
+    before is added to the sum of its topic, since there is a gap now that is no loss.
+    """
+    changed: dict[StreamKey, Book] = {}
+    for other in others:
+        known = changed.get(other.key) or books.get(other.key)
+        if other.tid == REMAINDER_TID or other.closed or not share.takes(other.topic, other.source.id):
+            continue
+        if known and known.next_seq >= other.next_seq:
+            continue
+        if known and known.next_seq > known.first_seq:
+            key = remainder_key(known.topic, share)
+            total = changed.get(key) or books.get(key) or _remainder(known.topic, key)
+            changed[key] = _sum(total, known)
+        start = Book(other.topic, other.source, other.tid, other.next_seq, other.next_seq, other.drop)
+        changed[other.key] = replace(start, last_at_ms=other.last_at_ms)
+    return list(changed.values())
+
+
+def _remainder(topic: str, key: StreamKey) -> Book:
+    return Book(topic, Source(key.source_id, "", "", 0), REMAINDER_TID, 0, 0, 0)
 
 
 def _book(message: Message, stored: int = 0, overflowed: int = 0) -> Book:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import NamedTuple
 
 from eventstorm.wire import Message
 from eventstorm_sinks.batch import Book, Source, StreamKey
+from eventstorm_sinks.share import WHOLE, Share
 
 __all__ = [
     "MAX_GAP",
@@ -124,9 +124,9 @@ def blame(gap: int, drop_growth: int) -> tuple[int, int]:
     return source, gap - source
 
 
-def remainder_key(topic: str) -> StreamKey:
-    """Return the key of the account that sums up the streams of `topic` that are not kept one by one."""
-    return StreamKey(blake2b(topic.encode(), digest_size=12).digest(), REMAINDER_TID)
+def remainder_key(topic: str, share: Share = WHOLE) -> StreamKey:
+    """Return the key of the account that sums up the streams of `topic` that a share does not keep one by one."""
+    return StreamKey(share.remainder_id(topic), REMAINDER_TID)
 
 
 class Ledger:
@@ -137,7 +137,10 @@ class Ledger:
     exact. A stream that speaks again after that begins a new account.
     """
 
-    def __init__(self, *, max_streams: int = 20_000, max_closed: int = 1_000, max_topics: int = 2_000) -> None:
+    def __init__(
+        self, share: Share = WHOLE, *, max_streams: int = 20_000, max_closed: int = 1_000, max_topics: int = 2_000
+    ) -> None:
+        self._share = share
         self._max_streams, self._max_closed, self._max_topics = max_streams, max_closed, max_topics
         # Both in the order of when a stream was last heard, the longest silent first.
         self._open: dict[StreamKey, _Account] = {}
@@ -209,7 +212,7 @@ class Ledger:
             topic = OTHER_TOPICS
         total = self._remainders.get(topic)
         if total is None:
-            source = Source(remainder_key(topic).source_id, "", "", 0)
+            source = Source(remainder_key(topic, self._share).source_id, "", "", 0)
             total = self._remainders[topic] = _Account(topic, source, REMAINDER_TID, 0, 0, account.last_seen_s)
         total.next_seq += account.next_seq - account.first_seq
         total.received += account.received

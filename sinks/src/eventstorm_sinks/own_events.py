@@ -11,6 +11,7 @@ import bson
 
 from eventstorm.wire import Header, Message, encode_event
 from eventstorm_sinks.batch import Source
+from eventstorm_sinks.share import WHOLE, Share
 
 __all__ = ["LOSS_TOPIC", "MAX_LOSSES_A_SECOND", "STATS_TOPIC", "Loss", "LossLog", "OwnSource"]
 
@@ -74,10 +75,10 @@ class LossLog:
 
 
 class OwnSource:
-    """Numbers and wraps the sink's own events. For one thread."""
+    """Numbers and wraps the sink's own events, which belong to its own share. For one thread."""
 
-    def __init__(self) -> None:
-        self.source = Source(bson.ObjectId().binary, socket.gethostname(), "eventstorm-sink", os.getpid())
+    def __init__(self, share: Share = WHOLE) -> None:
+        self.source = Source(share.new_source_id(), socket.gethostname(), "eventstorm-sink", os.getpid())
         self._next = dict.fromkeys(_TIDS, 0)
 
     def message(self, topic: str, documents: Sequence[dict[str, Any]], now_ms: int) -> Message:

@@ -19,6 +19,7 @@ from eventstorm_sinks._bounded_log import BoundedLog
 from eventstorm_sinks.batch import Source
 from eventstorm_sinks.ledger import Ledger, Observation
 from eventstorm_sinks.own_events import LOSS_TOPIC, MAX_LOSSES_A_SECOND, STATS_TOPIC, Loss, LossLog, OwnSource
+from eventstorm_sinks.share import WHOLE, Share
 from eventstorm_sinks.write import Writer
 
 __all__ = ["Listener", "Receiver"]
@@ -53,6 +54,7 @@ class Receiver:
         ledger: observed into by this object's thread alone.
         writers: each gets every valid message that has something new.
         ingress: of the same router, if known: there the sink's own events are published, for others to see.
+        share: what other sinks store is left out, as if it had not come.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Receiver:
         ledger: Ledger,
         writers: Sequence[Writer],
         ingress: str | None = None,
+        share: Share = WHOLE,
     ) -> None:
         self.endpoint = endpoint
         self._ingress = ingress
@@ -73,7 +76,8 @@ class Receiver:
         self._malformed: Counter[str] = Counter()
         self._log = BoundedLog(log)
         self._losses = LossLog()
-        self._own = OwnSource()
+        self._own = OwnSource(share)
+        self._share = share
         self._received_events = self._received_messages = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eventstorm-receive", daemon=True)
@@ -161,6 +165,8 @@ class Receiver:
                 frames = subscriber.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
+            if not self._share.takes_message(frames):
+                continue
             try:
                 message = decode_message(frames)
             except WireError as error:

@@ -8,8 +8,9 @@ from typing import Any
 
 from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_HTTP, DEFAULT_INGRESS, split_host_port
 from eventstorm.errors import SettingError
-from eventstorm.settings import Check, at_least, endpoint, nearest, setting
+from eventstorm.settings import Check, at_least, endpoint, nearest, setting, within
 from eventstorm.topics import subscription
+from eventstorm_sinks.share import Share
 
 __all__ = ["SinkSettings", "parse_duration", "parse_size"]
 
@@ -82,6 +83,11 @@ def _each(pattern: str, example: str) -> Check:
     return check
 
 
+def _share(value: Any, place: str) -> Any:
+    Share.parse(value, "source", place)
+    return value
+
+
 def _topics(value: Any, place: str) -> Any:
     for each in value:
         try:
@@ -104,6 +110,9 @@ class SinkSettings:
     stores: tuple[str, ...] = setting((), "URLs of stores, such as duckdb:events.duckdb")
     http: str = setting(DEFAULT_HTTP, "address of the page and the HTTP API; empty for none", _address)
     insecure: bool = setting(False, "allow addresses that other machines reach")
+    workers: int = setting(1, "processes of `eventstorm sink` that share its work", within(1, 64))
+    share: str = setting("1/1", "which share this sink stores, where several share a router: 2/3", _share)
+    share_by: str = setting("source", "what decides on a share: source or topic", _one_of("source", "topic"))
     queue_bytes: int = setting(64 * 2**20, "bytes that may wait for each store", at_least(2**20))
     queue_drop: str = setting(
         "newest", "what is lost to a store whose queue is full: newest or oldest events", _one_of("newest", "oldest")

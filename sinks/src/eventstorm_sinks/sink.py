@@ -15,6 +15,7 @@ from eventstorm_sinks.batch import Source, StreamKey
 from eventstorm_sinks.ledger import Ledger, StreamAccount
 from eventstorm_sinks.receive import Listener, Receiver
 from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import Store, open_store, redacted
 from eventstorm_sinks.write import StoreAccount, Writer, WriterStats
 
@@ -83,8 +84,8 @@ class Sink:
     it serves the page and the HTTP API, which needs the extra ``web``.
     """
 
-    def __init__(self, settings: SinkSettings) -> None:
-        """Check `settings`.
+    def __init__(self, settings: SinkSettings, ingress: str | None = None) -> None:
+        """Check `settings`. If the router runs elsewhere, the sink's own events are published at its `ingress`.
 
         Raises:
             SettingError: an address is open to other machines, and ``settings.insecure`` is not set.
@@ -95,11 +96,12 @@ class Sink:
         if settings.http:
             check_bind(settings.http, "sink.http", insecure=settings.insecure)
         self.settings = settings
-        self.ledger = Ledger()
+        self.share = Share.parse(settings.share, settings.share_by, "sink.share")
+        self.ledger = Ledger(self.share)
         self.router: Router | None = None
         self.web: WebServer | None = None
-        self.ingress = settings.ingress if settings.embed_router else None
-        """Where the embedded router listens; once started, with the port that the system chose."""
+        self.ingress = settings.ingress if settings.embed_router else ingress
+        """Where the router listens for sources, if that is known; once started, with the port that the system chose."""
         self.egress = settings.egress
         """The router's egress: once started, with the port that the system chose."""
         self.writers: list[Writer] = []
@@ -152,12 +154,13 @@ class Sink:
                 commit_s=settings.commit_s,
                 batch_events=settings.batch_events,
                 drop_oldest=settings.queue_drop == "oldest",
+                share=self.share,
             )
             self.writers.append(writer)
             self.ledger.go_on_from(writer.books(), time.time())
         if settings.embed_router:
             self._start_router()
-        self._receiver = Receiver(self.egress, settings.topics, self.ledger, self.writers, self.ingress)
+        self._receiver = Receiver(self.egress, settings.topics, self.ledger, self.writers, self.ingress, self.share)
         for listener in self._listeners:
             self._receiver.add_listener(listener)
         if settings.http:

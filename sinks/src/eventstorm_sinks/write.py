@@ -15,6 +15,7 @@ from eventstorm_sinks.batch import Book, Source, StreamKey
 from eventstorm_sinks.books import Books, Entry, Posting
 from eventstorm_sinks.own_events import Loss, LossLog
 from eventstorm_sinks.queue import Queue
+from eventstorm_sinks.share import WHOLE, Share
 from eventstorm_sinks.stores import Store, StoreUnavailable
 
 __all__ = ["StoreAccount", "Writer", "WriterStats"]
@@ -74,6 +75,7 @@ class Writer:
         commit_s: the longest that an event waits for a commit, while the store keeps up.
         batch_events: the most events in one write.
         drop_oldest: whether what waits longest is lost when the queue is full, in place of what arrives.
+        share: what this sink stores, where it shares its store with others.
     """
 
     def __init__(
@@ -85,17 +87,19 @@ class Writer:
         commit_s: float,
         batch_events: int,
         drop_oldest: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         self.url = url
         self.store = store
         self._queue_bytes, self._commit_s, self._batch_events = queue_bytes, commit_s, batch_events
         self._batch_bytes = int(queue_bytes * LARGEST_WRITE)
         self._dropped = "oldest" if drop_oldest else "newest"
+        self._share = share
         try:
-            self._books, self._knows_books = Books(store.books()), True
+            self._books, self._knows_books = Books(store.books(), share), True
         except StoreUnavailable:
             # Its server may come later. What is received until then waits in the queue, and is entered after the books.
-            self._books, self._knows_books = Books(()), False
+            self._books, self._knows_books = Books((), share), False
         self._log = BoundedLog(log)
         self._changed = threading.Condition()
         # All below is guarded by the condition's lock; what the thread has taken out to write still counts as queued.
@@ -217,7 +221,7 @@ class Writer:
         """Wait for a store that was away at the start."""
 
         def learn() -> None:
-            books = Books(self.store.books())
+            books = Books(self.store.books(), self._share)
             with self._changed:
                 self._books, self._knows_books, self._last_error = books, True, ""
 

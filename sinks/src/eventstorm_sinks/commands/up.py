@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from eventstorm.cli import DONE
 from eventstorm.daemon import announce_ready, leave, stop_signal
 from eventstorm.endpoints import DEFAULT_EGRESS, DEFAULT_INGRESS
-from eventstorm.errors import EventstormError, StartError
+from eventstorm.errors import EventstormError, SettingError, StartError
 from eventstorm.settings import load, setting
 from eventstorm_sinks.commands._neighbours import serves_page, speaks_zeromq
 from eventstorm_sinks.commands.sink import SWITCH_INTERVAL_S
@@ -120,6 +120,10 @@ def _settings(arguments: argparse.Namespace) -> SinkSettings:
     keywords = {name: getattr(arguments, name) for name in names}
     keywords |= {"stores": tuple(arguments.store) if arguments.store else None, "embed_router": True}
     settings = load(UpSettings, "sink", keywords, arguments.config)
+    if settings.workers > 1:
+        raise SettingError(
+            "sink.workers: `eventstorm up` is one process; run `eventstorm sink --workers` beside a router"
+        )
     if "duckdb:" not in settings.stores:
         return settings
     from eventstorm_sinks.stores.duckdb._database import resolve_path

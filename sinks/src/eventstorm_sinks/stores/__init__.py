@@ -26,6 +26,7 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "TopicSummary",
+    "check_sharing",
     "open_archive",
     "open_store",
     "open_to_read",
@@ -213,7 +214,7 @@ def open_store(url: str, settings: SinkSettings) -> Store:
     """Open the store of a URL such as ``duckdb:events.duckdb`` or ``jsonl:-``, for a sink.
 
     Raises:
-        SettingError: no installed distribution has that kind of store, or a sink cannot write it.
+        SettingError: no installed distribution has that kind of store, or a sink cannot write it, or not share it.
         StartError: it cannot be opened.
     """
     cls, location = _find(url)
@@ -221,6 +222,8 @@ def open_store(url: str, settings: SinkSettings) -> Store:
         raise SettingError(
             f"store: {redacted(url)!r} is for copies: store events into DuckDB, say, and then use `eventstorm copy`"
         )
+    if settings.share != "1/1":
+        check_sharing(url)
     store: Store = cls(location, settings)
     return store
 
@@ -249,6 +252,22 @@ def open_to_read(url: str, settings: SinkSettings) -> Readable:
     cls, location = _find(url)
     readable: Readable = getattr(cls, "open_to_read", cls)(location, settings)
     return readable
+
+
+def check_sharing(url: str) -> None:
+    """Check that several sinks, each with a share of the events, may write to the same store.
+
+    A store's class says so by a method: ``why_not_shared(location)`` gives an empty text if its books say exactly what
+    became of a stream when the number of shares changes, and the reason against it if they do not.
+
+    Raises:
+        SettingError: they may not; the message tells what to do instead.
+    """
+    cls, location = _find(url)
+    say = getattr(cls, "why_not_shared", None)
+    reason = say(location) if say else "it does not say that it can be"
+    if reason:
+        raise SettingError(f"store: {redacted(url)!r} cannot be shared by several sinks: {reason}")
 
 
 def _find(url: str) -> tuple[Any, str]:

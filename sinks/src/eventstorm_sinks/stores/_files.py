@@ -38,8 +38,8 @@ def sync_folder(path: Path) -> None:
         os.close(number)
 
 
-def lock_file(path: Path, name: str) -> BinaryIO:
-    """Return an open file that no other process has locked.
+def lock_file(path: Path, name: str, *, to_read: bool = False) -> BinaryIO:
+    """Return an open file that no other process has locked; or none but to read, as this one does.
 
     Raises:
         StartError: one has; `name` is what it writes.
@@ -48,7 +48,7 @@ def lock_file(path: Path, name: str) -> BinaryIO:
     file = append_to(path)
     try:
         if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if to_read else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise StartError(f"{name}: another process writes there; stop it, or use another place") from None

@@ -3,13 +3,18 @@
 Beside PATH lies ``PATH.books``, the journal of what is committed, and ``PATH.lock``. With ``keep`` or ``keep_size``,
 PATH is renamed to ``PATH.000001`` and so on whenever it holds a tenth of that, and the oldest of these segments are
 deleted: so up to a tenth more is kept than asked for. Standard output keeps no books and cannot be read.
+
+Sinks that share the events write a file each: of ``events.jsonl`` the second of three writes ``events-2of3.jsonl``.
+When their number changes, each finds in the books beside the others' files where its streams go on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -22,7 +27,9 @@ import msgspec
 
 from eventstorm.errors import StartError
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
+from eventstorm_sinks.books import handed_over
 from eventstorm_sinks.settings import SinkSettings, parse_duration, parse_size
+from eventstorm_sinks.share import WHOLE, Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores._files import append_to, lock_file, write_durably
 from eventstorm_sinks.stores._journal import Journal
@@ -48,6 +55,11 @@ class JsonlStore:
     def open_to_read(cls, location: str, settings: SinkSettings) -> JsonlReader:
         """Read a file that is there, which a sink may be writing."""
         return JsonlReader(location)
+
+    @staticmethod
+    def why_not_shared(location: str) -> str:
+        """Return why several sinks cannot write there, each its own file; nothing if they can."""
+        return "standard output keeps no books; write to a file, jsonl:PATH" if location == "-" else ""
 
     def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
         """Append the events that are not there yet, then the books that say so."""
@@ -104,7 +116,9 @@ def _print(lines: bytes) -> None:
 
 class _File:
     def __init__(self, path: Path, settings: SinkSettings) -> None:
-        self._path = path
+        self._share = Share.parse(settings.share, settings.share_by, "sink.share")
+        self._whole, self._path = path, _path_of(path, self._share)
+        path = self._path
         self._keep_s = parse_duration(settings.keep, "sink.keep")
         self._keep_bytes = parse_size(settings.keep_size, "sink.keep_size")
         self._turn_s = self._keep_s / SEGMENTS if self._keep_s else None
@@ -116,13 +130,14 @@ class _File:
             self._locked = lock_file(path.with_name(path.name + ".lock"), f"jsonl:{path}")
             try:
                 self._open()
-            except OSError:
+            except (OSError, StartError):
                 self._locked.close()
                 raise
         except OSError as error:
             raise StartError(f"jsonl:{path}: cannot open {error.filename or path}: {error.strerror}") from None
 
     def _open(self) -> None:
+        others = list(self._books_of_others())
         self.journal = Journal(self._path.with_name(self._path.name + ".books"))
         self._active = append_to(self._path)
         there = self._active.tell()
@@ -138,6 +153,22 @@ class _File:
             self._active.truncate(self._size)
         self._began_s = self._first_ts_s()
         self._is_clean = True
+        if handed := handed_over(self.journal.books, others, self._share):
+            self.journal.append(self._size, handed, [], {})
+
+    def _books_of_others(self) -> Iterator[Book]:
+        """Yield what sinks that divided the events in another way wrote of streams that may be this one's now."""
+        for path in sorted(
+            self._whole.parent.glob(f"{glob.escape(self._whole.stem)}*{glob.escape(self._whole.suffix)}")
+        ):
+            share = _share_of(path, self._whole)
+            journal = path.with_name(path.name + ".books")
+            if path != self._path and share and share.overlaps(self._share) and journal.exists():
+                # Nobody may be writing there any more; others may be reading.
+                with lock_file(path.with_name(path.name + ".lock"), f"jsonl:{path}", to_read=True):
+                    other = Journal(journal)
+                    other.close()
+                yield from other.books.values()
 
     def _adopt(self) -> int:
         """Learn from a file that has no journal what is in it; return where its last whole line ends."""
@@ -238,3 +269,19 @@ class _File:
             self._active.close()
             self.journal.close()
             self._locked.close()
+
+
+def _path_of(whole: Path, share: Share) -> Path:
+    """Return the file of a share; `whole` is that of a sink that shares with nobody."""
+    if share.of == 1:
+        return whole
+    by = "" if share.by == "source" else f"-by-{share.by}"
+    return whole.with_name(f"{whole.stem}-{share.number}of{share.of}{by}{whole.suffix}")
+
+
+def _share_of(path: Path, whole: Path) -> Share | None:
+    """Return the share whose file this is, if it is one beside `whole`."""
+    if path == whole:
+        return WHOLE
+    found = re.fullmatch(r"-(\d{1,9})of(\d{1,9})(?:-by-(topic))?", path.stem[len(whole.stem) :])
+    return Share(int(found[1]), max(int(found[2]), 1), found[3] or "source") if found else None

@@ -50,6 +50,14 @@ class DuckdbStore(DuckdbReader):
     Extended JSON. VARIANT sorts the keys of an object, so a document comes back equal, but not always in its order.
     """
 
+    @staticmethod
+    def why_not_shared(location: str) -> str:
+        """Return why one process writes all, and what to do instead."""
+        return (
+            "one process holds a DuckDB file; let them write to mongodb://…, or run a sink for some topics, "
+            "--topic shop., and another for others, each with a DuckDB file of its own"
+        )
+
     def __init__(self, location: str, settings: SinkSettings) -> None:
         """Open the file, and make it if there is none.
 

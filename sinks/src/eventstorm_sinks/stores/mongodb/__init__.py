@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from eventstorm_sinks.batch import Batch, Book, StreamKey
 from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._archive import MongoArchive, MongoSrvArchive, Part
 from eventstorm_sinks.stores.mongodb._connect import guarded, is_unavailable
@@ -35,6 +36,11 @@ class MongoStore(MongoArchive):
 
     archive: ClassVar[type[MongoArchive]] = MongoArchive
 
+    @staticmethod
+    def why_not_shared(location: str) -> str:
+        """Return nothing: each share has a journal of its own."""
+        return ""
+
     def __init__(self, location: str, settings: SinkSettings) -> None:
         """Read the URI.
 
@@ -42,7 +48,8 @@ class MongoStore(MongoArchive):
             StartError: it is not understood; the message tells why, without the password.
         """
         super().__init__(location, settings)
-        self._journal = Journal(self._books, self._layout.collection)
+        share = Share.parse(settings.share, settings.share_by, "sink.share")
+        self._journal = Journal(self._books, self._layout.collection, share)
         if settings.keep_size:
             logger.warning("%s: keep_size is not kept: MongoDB removes by age alone; set keep", self._connection.name)
 
@@ -96,7 +103,7 @@ class MongoStore(MongoArchive):
             parts += found
             names = dict.fromkeys((*(span.collections if span else ()), *(name for name, _, _ in found)))
             first = span.first if span else events.seqs[0]
-            spans[batch.key] = Span(first, events.seqs[-1] + 1, tuple(names))
+            spans[batch.key] = Span(batch.topic, first, events.seqs[-1] + 1, tuple(names))
         return spans, parts
 
     def _give_up(self, error: Exception, batches: Sequence[Batch]) -> NoReturn:

@@ -17,6 +17,11 @@ Two things reach further than that. A server that was paused while its sink was 
 *after* the next sink has removed the intent's events: therefore their numbers stay in the journal for some minutes, and
 are removed again. And two sinks must not write the same journal: each signs it when it starts, and a step finds it only
 under its own signature; so the last one to start is the one that writes, and the earlier one says so.
+
+Sinks that share a collection have a journal each, which names their share, and the streams' documents in common: each
+writes only those of its own streams. A sink that starts with another division of the streams signs the journals of all
+shares that overlap with its own, finishes what they say of its streams, and notes in them that it has done so. So the
+number of shares can be changed, and each stream goes on from where its last owner's account of it ends.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from eventstorm_sinks.batch import Book, Source, StreamKey
+from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
 
@@ -49,6 +55,7 @@ LATE_S = 600
 class Span:
     """Numbers of one stream, and the collections that events of theirs may lie in."""
 
+    topic: str
     first: int
     stop: int
     collections: tuple[str, ...]
@@ -60,14 +67,19 @@ class Journal:
     Args:
         collection: of its own, beside that of the events.
         events: returns a collection of events by its name.
+        share: whose journal it is.
     """
 
     def __init__(
-        self, collection: Collection[RawBSONDocument], events: Callable[[str], Collection[RawBSONDocument]]
+        self,
+        collection: Collection[RawBSONDocument],
+        events: Callable[[str], Collection[RawBSONDocument]],
+        share: Share,
     ) -> None:
-        self._collection, self._events = collection, events
+        self._collection, self._events, self._share = collection, events, share
+        self._name = _name(share)
         self._owner = ObjectId()
-        self._is_mine = self._is_open = False
+        self._is_mine = self._is_open = self._has_taken_over = False
         self._late: dict[StreamKey, tuple[Span, float]] = {}
         self.marks: dict[StreamKey, int] = {}
         """Of each stream, the number after the last one that is stored."""
@@ -85,40 +97,77 @@ class Journal:
             return
         found = self._sign()
         self._is_mine = True
-        state = found.get("state")
-        self.unfinished = {}
-        if state == "commit":
-            self._apply(found)
-        elif state == "intent":
-            spans = _spans(found["spans"])
-            if found["by"] == self._owner:
-                self.unfinished = spans
-            else:
-                self.remove(spans)
-                self._late.update((key, (span, time.time() + LATE_S)) for key, span in spans.items())
-        for each in found.get("late", ()):
-            for key, span in _spans([each]).items():
-                self._late.setdefault(key, (span, each["until_s"]))
+        if found.get("state") == "intent" and found["by"] == self._owner:
+            self.unfinished = _spans(found["spans"])
+        else:
+            self.unfinished = {}
+            self._finish(found)
+        if not self._has_taken_over:
+            self._take_over()
+            self._has_taken_over = True
         marked = self._collection.find({"mark": {"$exists": True}}, {"mark": 1})
         self.marks = {_key(each["_id"]): int(each["mark"]) for each in marked}
         self._is_open = True
 
+    def _finish(self, found: dict[str, Any]) -> None:
+        """Apply or undo what a journal says of this share's streams, but for those that another share has taken."""
+        taken = [_share(each) for each in found.get("taken", ())]
+
+        def is_left(topic: str, stream: bytes) -> bool:
+            source_id = stream[:12]
+            return self._share.takes(topic, source_id) and not any(each.takes(topic, source_id) for each in taken)
+
+        if found.get("state") == "commit":
+            topics = self._topics(found["forget"])
+            self._apply(
+                [each for each in found["set"] if is_left(each.get("book", {}).get("topic", ""), each["_id"])],
+                [each for each in found["forget"] if each in topics and is_left(topics[each], each)],
+            )
+        elif found.get("state") == "intent":
+            spans = _spans(each for each in found["spans"] if is_left(each.get("topic", ""), each["stream"]))
+            self.remove(spans)
+            self._late.update((key, (span, time.time() + LATE_S)) for key, span in spans.items())
+        for each in found.get("late", ()):
+            if is_left(each.get("topic", ""), each["stream"]):
+                for key, span in _spans([each]).items():
+                    self._late.setdefault(key, (span, each["until_s"]))
+
+    def _topics(self, streams: Sequence[bytes]) -> dict[bytes, str]:
+        if not streams:
+            return {}
+        found = self._collection.find({"_id": {"$in": list(streams)}}, {"book.topic": 1})
+        documents = (bson.decode(bytes(each.raw)) for each in found)
+        return {each["_id"]: each.get("book", {}).get("topic", "") for each in documents}
+
+    def _take_over(self) -> None:
+        """Keep sinks that divide the streams in another way from writing this share's, and finish what they began."""
+        others = [bson.decode(bytes(each.raw))["_id"] for each in self._collection.find({"owner": {"$exists": True}})]
+        overlapping = [each for each in others if each != self._name and self._share.overlaps(_share(each))]
+        for name in overlapping:
+            found = self._collection.find_one_and_update({"_id": name}, {"$set": {"owner": self._owner}})
+            if found is not None:
+                self._finish(bson.decode(bytes(found.raw)))
+        if overlapping:
+            # Before it is noted there: from now on it stands here what may have to be removed once more.
+            self._replace({"state": "none"})
+            self._collection.update_many({"_id": {"$in": overlapping}}, {"$addToSet": {"taken": self._name}})
+
     def _sign(self) -> dict[str, Any]:
         """Return the journal as it was before, as plain values."""
         if self._is_mine:
-            mine = self._collection.find_one({"_id": _JOURNAL})
+            mine = self._collection.find_one({"_id": self._name})
             if mine is not None and mine["owner"] != self._owner:
                 raise StoreUnavailable(self._taken_over())
             return bson.decode(bytes(mine.raw)) if mine is not None else {}
         before = self._collection.find_one_and_update(
-            {"_id": _JOURNAL}, {"$set": {"owner": self._owner}}, upsert=True, return_document=ReturnDocument.BEFORE
+            {"_id": self._name}, {"$set": {"owner": self._owner}}, upsert=True, return_document=ReturnDocument.BEFORE
         )
         return bson.decode(bytes(before.raw)) if before is not None else {}
 
     def _taken_over(self) -> str:
         return (
-            f"another sink has begun to write to {self._collection.full_name!r}; stop one of the two, or give each a "
-            "collection of its own: mongodb://HOST/DATABASE.COLLECTION"
+            f"another sink has begun to write to {self._collection.full_name!r}; stop one of the two, let them share "
+            "the events (--share 1/2 and 2/2), or give each a collection of its own: mongodb://HOST/DATABASE.COLLECTION"
         )
 
     def distrust(self) -> None:
@@ -156,7 +205,7 @@ class Journal:
             "forget": [stream_id(key) for key in gone],
         }
         self._replace(document)
-        self._apply(document)
+        self._apply(document["set"], document["forget"])
         self.unfinished = {}
         self.marks.update(marks)
         for key in gone:
@@ -164,17 +213,17 @@ class Journal:
 
     def _replace(self, document: dict[str, Any]) -> None:
         late = [{**_listed(key, span), "until_s": until_s} for key, (span, until_s) in self._late.items()]
-        whole = {"_id": _JOURNAL, "owner": self._owner, "late": late, **document}
+        whole = {"_id": self._name, "owner": self._owner, "late": late, **document}
         try:
             # If the journal is gone it is made anew; if it has another owner, that one is in the way.
-            mine = {"_id": _JOURNAL, "owner": self._owner}
+            mine = {"_id": self._name, "owner": self._owner}
             self._collection.replace_one(mine, RawBSONDocument(bson.encode(whole)), upsert=True)
         except DuplicateKeyError:
             raise StoreUnavailable(self._taken_over()) from None
 
-    def _apply(self, document: Mapping[str, Any]) -> None:
-        changes: list[UpdateOne | DeleteOne] = [DeleteOne({"_id": each}) for each in document["forget"]]
-        for each in document["set"]:
+    def _apply(self, documents: Iterable[Mapping[str, Any]], forget: Iterable[bytes]) -> None:
+        changes: list[UpdateOne | DeleteOne] = [DeleteOne({"_id": each}) for each in forget]
+        for each in documents:
             fields = {name: value for name, value in each.items() if name != "_id"}
             changes.append(UpdateOne({"_id": each["_id"]}, {"$set": fields}, upsert=True))
         if changes:
@@ -194,19 +243,25 @@ class Journal:
         self._late = {key: each for key, each in self._late.items() if each[1] > time.time()}
 
     def books(self) -> list[Book]:
-        """Return the books last written."""
-        return read_books(self._collection)
+        """Return the books last written of this share's streams."""
+        found = self._collection.find({"book": {"$exists": True}})
+        books = (_book(bson.decode(bytes(each.raw))["book"]) for each in found)
+        return [book for book in books if self._share.takes(book.topic, book.source.id)]
 
 
 def read_books(collection: Collection[RawBSONDocument]) -> list[Book]:
     """Return the books last written, beside a sink that is writing too."""
-    journal = collection.find_one({"_id": _JOURNAL})
     found = {each["_id"]: each["book"] for each in map(_plain, collection.find({"book": {"$exists": True}}))}
     # What is committed counts, applied or not.
-    if journal is not None and (said := _plain(journal)).get("state") == "commit":
-        found.update((each["_id"], each["book"]) for each in said["set"] if "book" in each)
+    for said in map(_plain, collection.find({"state": "commit"})):
+        taken = [_share(each) for each in said.get("taken", ())]
+        for each in said["set"]:
+            if "book" in each and not any(share.takes(each["book"]["topic"], each["_id"][:12]) for share in taken):
+                found[each["_id"]] = each["book"]
         for stream in said["forget"]:
-            found.pop(stream, None)
+            topic = found.get(stream, {}).get("topic", "")
+            if not any(share.takes(topic, stream[:12]) for share in taken):
+                found.pop(stream, None)
     return [_book(each) for each in found.values()]
 
 
@@ -228,6 +283,19 @@ def _plain(document: RawBSONDocument) -> dict[str, Any]:
     return bson.decode(bytes(document.raw))
 
 
+def _name(share: Share) -> str:
+    """Return what the journal of a share is called; that of a sink that shares with nobody has no more to its name."""
+    return _JOURNAL if share.of == 1 else f"{_JOURNAL} {share} by {share.by}"
+
+
+def _share(name: str) -> Share:
+    """Return the share whose journal has this name."""
+    _, _, said = name.partition(" ")
+    text, _, by = said.partition(" by ")
+    number, _, of = text.partition("/")
+    return Share(int(number), int(of), by) if said else Share()
+
+
 def _covers(new: Span | None, old: Span) -> bool:
     return new is not None and new.first <= old.first and new.stop >= old.stop
 
@@ -235,6 +303,7 @@ def _covers(new: Span | None, old: Span) -> bool:
 def _listed(key: StreamKey, span: Span) -> dict[str, Any]:
     return {
         "stream": stream_id(key),
+        "topic": span.topic,
         "first": bson.Int64(span.first),
         "stop": bson.Int64(span.stop),
         "collections": list(span.collections),
@@ -243,7 +312,10 @@ def _listed(key: StreamKey, span: Span) -> dict[str, Any]:
 
 def _spans(listed: Iterable[Mapping[str, Any]]) -> dict[StreamKey, Span]:
     return {
-        _key(each["stream"]): Span(int(each["first"]), int(each["stop"]), tuple(each["collections"])) for each in listed
+        _key(each["stream"]): Span(
+            each.get("topic", ""), int(each["first"]), int(each["stop"]), tuple(each["collections"])
+        )
+        for each in listed
     }
 
 
