@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cassandra import ConsistencyLevel
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import RoundRobinPolicy
 
 from servers.maven import fetched
@@ -186,6 +187,14 @@ class CassandraNode:
             self._process.wait()
             self._process = None
 
+    def mend(self) -> None:
+        """Have it there again, whatever was done to it."""
+        if self._process is None:
+            self.start()
+            self.wait()
+        else:
+            self.go_on()
+
     def pause(self) -> None:
         """Stop it where it is."""
         assert self._process is not None
@@ -203,6 +212,7 @@ class CassandraServer:
     def __init__(self, folder: Path, nodes: int = 1, *, guarded: bool = False) -> None:
         addresses = [f"127.0.0.{number + 1}" for number in range(nodes)]
         self.port, storage_port = free_port(addresses), free_port(addresses)
+        self._is_guarded = guarded
         self.url = f"cassandra://{','.join(addresses)}:{self.port}"
         self.nodes = [
             CassandraNode(
@@ -221,14 +231,37 @@ class CassandraServer:
         for node in self.nodes:
             node.start()
             node.wait()
+        give_up_s = time.monotonic() + DEADLINE_S
+        while not self._is_ready():
+            assert time.monotonic() < give_up_s, "the nodes do not find each other, or do not know their first user"
+            time.sleep(0.1)  # as often as is worth the question
+        if not self._is_guarded:
+            with self.session() as session:
+                replication = f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {len(self.nodes)}}}"
+                session.execute(f"CREATE KEYSPACE IF NOT EXISTS tests WITH replication = {replication}")
+
+    def _is_ready(self) -> bool:
+        try:
+            with self.session(ConsistencyLevel.ONE) as session:
+                return int(session.execute("SELECT count(*) FROM system.peers").one()[0]) == len(self.nodes) - 1
+        except NoHostAvailable:
+            return False
+
+    def mend(self) -> None:
+        """Have all nodes there again."""
+        for node in self.nodes:
+            node.mend()
 
     @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
-        """Connect as somebody else than the store, who sees all replicas."""
-        profile = ExecutionProfile(RoundRobinPolicy(), consistency_level=ConsistencyLevel.ALL, request_timeout=30)
+    def session(self, consistency: int = ConsistencyLevel.ALL) -> Iterator[Session]:
+        """Connect as somebody else than the store; who sees all replicas, if nothing else is said."""
+        profile = ExecutionProfile(RoundRobinPolicy(), consistency_level=consistency, request_timeout=30)
         profiles = {EXEC_PROFILE_DEFAULT: profile}
         addresses = [node.address for node in self.nodes]
-        cluster = Cluster(addresses, port=self.port, protocol_version=5, execution_profiles=profiles)
+        provider = PlainTextAuthProvider("cassandra", "cassandra") if self._is_guarded else None
+        cluster = Cluster(
+            addresses, port=self.port, protocol_version=5, execution_profiles=profiles, auth_provider=provider
+        )
         try:
             yield cluster.connect()
         finally:

@@ -59,6 +59,21 @@ def _started(server: CassandraServer) -> Iterator[CassandraServer]:
 
 
 @pytest.fixture
+def cluster(shared_cluster: CassandraServer) -> Iterator[CassandraServer]:
+    """Three nodes of which a test may kill and pause some; they are all there again afterwards."""
+    yield shared_cluster
+    shared_cluster.mend()
+
+
+@pytest.fixture
+def guarded_cassandra(tmp_path: Path) -> Iterator[CassandraServer]:
+    """One node for one test, which asks for passwords; not started yet."""
+    server = CassandraServer(tmp_path, guarded=True)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def table_url(shared_cassandra: CassandraServer) -> str:
     """The URL of an empty table on one node."""
     return shared_cassandra.empty_table()

@@ -28,7 +28,11 @@ def test_json_comes_back_to_the_byte_or_is_known_not_to(name: str) -> None:
     """So that BSON is kept only where it is needed."""
     document = DOCUMENTS[name]
     data, comes_back, _ = encode_document(document)
-    assert not comes_back or decode_document(data) == document
+    try:
+        really = decode_document(data) == document
+    except Exception:  # of whatever kind
+        really = False
+    assert comes_back == (really and name != "not finite")  # which would, but are rare, and not looked at again
 
 
 def test_a_url_says_all_that_it_may() -> None:

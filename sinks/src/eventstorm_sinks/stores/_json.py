@@ -25,6 +25,7 @@ __all__ = ["date", "decode_document", "encode_document", "milliseconds", "read_d
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_ISO_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, where the relaxed format ends
 _int32 = range(-(2**31), 2**31)
+_PLAIN = {str, int, bool, type(None), bson.DatetimeMS}
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
@@ -82,7 +83,7 @@ def encode_document(document: bytes) -> tuple[bytes, bool, dict[str, Any]]:
         data = to_json(decoded)
     except Exception as error:  # bson raises several kinds for hostile bytes, RecursionError among them
         raise ValueError(f"not a BSON document: {str(error)[:200]}") from None
-    if _comes_back(data, document):
+    if _comes_back(data, document, decoded):
         return data, True, decoded
     return to_json(_spell_out(decoded)) if b"null" in data else data, False, decoded
 
@@ -112,11 +113,25 @@ def _revive(document: dict[str, Any]) -> Any:
     return json_util.object_hook(document, _json_options)
 
 
-def _comes_back(data: bytes, document: bytes) -> bool:
+def _comes_back(data: bytes, document: bytes, decoded: dict[str, Any]) -> bool:
     try:
+        if _is_plain(decoded):  # most are: then JSON has all that encoding needs, which is seen without reading it
+            return bson.encode(decoded) == document
         return decode_document(data) == document
     except Exception:  # names that look like Extended JSON, with values that do not
         return False
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value that was decoded is the same after JSON."""
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    if kind is dict:
+        return all(name[:1] != "$" and _is_plain(each) for name, each in value.items())
+    if kind is list:
+        return all(map(_is_plain, value))
+    return kind in _PLAIN
 
 
 def date(ms: int) -> dict[str, Any]:

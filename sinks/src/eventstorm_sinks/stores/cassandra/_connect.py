@@ -223,6 +223,15 @@ class Connection:
                 self._cluster = cluster
             return self._session
 
+    def give_up_if_lost(self) -> None:
+        """Connect anew, next time, if no node is left: their names may lead elsewhere by then."""
+        with self._lock:
+            cluster = self._cluster
+            if cluster is None or any(host.is_up for host in cluster.metadata.all_hosts()):
+                return
+            self._cluster = self._session = None
+        cluster.shutdown()
+
     def nodes(self) -> int:
         """Return how many nodes the data center has, or the whole cluster if the URL names none."""
         assert self._cluster is not None

@@ -15,8 +15,8 @@ kept for one that was away, from the earlier sink, which does not know yet that 
 for this, servers remember removals for 10 days (``gc_grace_seconds``), and hints for three hours. Rows that come again
 have a later stamp again.
 
-``committed`` is the stamp of the last commit. Readers leave out rows that were written after it: so they see whole
-writes, and none that may still be removed.
+``committed`` is the last stamp at which there was no intent. Readers leave out rows that were written after it: so they
+see whole writes, and none that may still be removed.
 
 Stamps are microseconds since 1970 that never go back: each is greater than the one before, which the partition keeps.
 So clocks that differ, of hosts or of servers, change nothing: the servers' own are not used, nor is a sink's if it is
@@ -46,7 +46,7 @@ from eventstorm_sinks.stores.cassandra._requests import run_all
 from eventstorm_sinks.stores.cassandra._rows import removal, stream_id
 from eventstorm_sinks.stores.cassandra._schema import Schema
 
-__all__ = ["Intent", "Journal"]
+__all__ = ["Intent", "Journal", "book_of"]
 
 _REQUESTS = 32
 
@@ -110,7 +110,7 @@ class Journal:
         intent, counts = self._sign()
         if intent != self._unfinished:
             self._remove(intent)
-            self._set("intend", None)
+            self._set("clear", None)
             self._unfinished = None
         self._buckets.forget()
         self._buckets.apply(counts)
@@ -158,14 +158,14 @@ class Journal:
     def undo(self) -> None:
         """Remove what was inserted since `intend`."""
         self._remove(self._unfinished)
-        self._set("intend", None)
+        self._set("clear", None)
         self._unfinished = None
 
     def commit(
         self, marks: Mapping[StreamKey, int], books: Sequence[Book], forget: Iterable[StreamKey], counts: bytes | None
     ) -> None:
-        """Make the write count: what was inserted, the new marks, the books; and the buckets' new counts."""
-        if self._unfinished is not None and not marks:
+        """Make the write count: what was inserted, the new marks, the books; and the buckets' new counts, if any."""
+        if self._unfinished is not None and counts is None:
             self.undo()
         batch = BatchStatement(BatchType.UNLOGGED, serial_consistency_level=self._connection.place.serial_consistency())
         gone = set(forget) - marks.keys()
@@ -193,13 +193,14 @@ class Journal:
         """
         old = self._connection.stamp_us
         new = self._next(old)
-        stamps = (new, new) if name == "commit" else (new,)
+        stamps = (new,) if name == "intend" else (new, new)
         change = self._schema.statement(name).bind((*stamps, *values, self._sink, self._owner, old))
         if batch is not None:
             batch.add(change)
         # From now on it is in doubt, until it is read or answered.
         self._is_open = False
         if not self._compare_and_set(batch if batch is not None else change):
+            self._sign()  # tells if it was another sink
             raise StoreUnavailable(f"{self._connection.name}: the books have changed in between")
         self._connection.stamp_us = new
         self._is_open = True
@@ -229,7 +230,7 @@ class Journal:
 
     def books(self) -> list[Book]:
         """Return the books last written."""
-        return [_book(row[0], row[2:]) for row in self._streams() if row[2] is not None]
+        return [book_of(row) for row in self._streams() if row[2] is not None]
 
     def _book_values(self, book: Book, mark: int) -> tuple[object, ...]:
         source = book.source
@@ -244,7 +245,8 @@ def _key(stream: bytes) -> StreamKey:
     return StreamKey(stream[:12], int.from_bytes(stream[12:], "big"))
 
 
-def _book(stream: bytes, row: tuple[Any, ...]) -> Book:
-    topic, host, service, pid, first_seq, next_seq, drop, *rest = row
+def book_of(row: tuple[Any, ...]) -> Book:
+    """Return the book of a row of the table of books."""
+    stream, _, topic, host, service, pid, first_seq, next_seq, drop, *rest = row
     source_id, tid = _key(stream)
     return Book(topic, Source(source_id, host, service, pid), tid, first_seq, next_seq, drop, *rest)

@@ -8,13 +8,14 @@ from itertools import islice
 from typing import Any
 
 from eventstorm.errors import EventstormError
-from eventstorm_sinks.batch import StoredEvent
+from eventstorm_sinks.batch import Book, StoredEvent, StreamKey
 from eventstorm_sinks.live_values import decode, dig, json_text, number
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, SqlResult, TopicSummary
 from eventstorm_sinks.stores._fold import NameCounter, SeriesFold, check_series, line_name
 from eventstorm_sinks.stores._json import read_document
 from eventstorm_sinks.stores.cassandra._connect import Connection, guarded
+from eventstorm_sinks.stores.cassandra._journal import book_of
 from eventstorm_sinks.stores.cassandra._rows import decode_row
 from eventstorm_sinks.stores.cassandra._scan import Row, Scan
 from eventstorm_sinks.stores.cassandra._schema import Schema
@@ -44,6 +45,19 @@ class CassandraReader:
             asked = list(dict.fromkeys(topics)) or self._topics()
             rows = Scan(self._connection, self._schema, asked, start_ms, stop_ms).ordered()
             yield from self._events(rows)
+
+    def books(self) -> list[Book]:
+        """Return the books last written, of whoever wrote, without disturbing a sink that does."""
+        found: dict[StreamKey, Book] = {}
+        with guarded(self._connection.name):
+            session = self._schema.prepare()
+            for sink, _ in session.execute(self._schema.statement("committed").bind(())):
+                for row in session.execute(self._schema.statement("streams").bind((sink,))):
+                    if row[0] is not None and row[2] is not None:
+                        book = book_of(row)
+                        if book.key not in found or found[book.key].next_seq < book.next_seq:
+                            found[book.key] = book
+        return list(found.values())
 
     def topics(self) -> list[TopicSummary]:
         """Return what topics there are, by name: from the buckets' counts, without a look at the events.

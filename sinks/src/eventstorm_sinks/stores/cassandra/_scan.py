@@ -29,7 +29,8 @@ class _Found(NamedTuple):
     """The first time that a reader may find there; negative where the newest come first."""
     topic: str
     bucket_ms: int
-    shards: range
+    first_shard: int
+    stop_shard: int
     page_rows: int
 
 
@@ -67,7 +68,7 @@ class Scan:
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yield (topic, row), partition by partition."""
         for bucket in self._buckets(newest=False):
-            for shard in bucket.shards:
+            for shard in range(bucket.first_shard, bucket.stop_shard):
                 for row in self._partition(bucket, shard, newest=False):
                     yield bucket.topic, row
 
@@ -93,7 +94,7 @@ class Scan:
                 _, _, _, topic, row, rows = heapq.heappop(open_ones)
                 yield topic, row
                 advance(topic, rows)
-            for shard in bucket.shards:
+            for shard in range(bucket.first_shard, bucket.stop_shard):
                 advance(bucket.topic, self._partition(bucket, shard, newest=newest))
         while open_ones:
             _, _, _, topic, row, rows = heapq.heappop(open_ones)
@@ -141,7 +142,7 @@ class Scan:
             last_in_it_ms = min(bucket_ms + width_s * 1000 - 1, last_ms)
             row_bytes = _ROW_BYTES + 2 * sum(filter(None, sizes)) // (sum(filter(None, events)) or 1)
             page_rows = min(max(_PAGE_BYTES // row_bytes, _LEAST_ROWS), _MOST_ROWS)
-            yield _Found(-last_in_it_ms if newest else bucket_ms, topic, bucket_ms, range(max(shards)), page_rows)
+            yield _Found(-last_in_it_ms if newest else bucket_ms, topic, bucket_ms, 0, max(shards), page_rows)
 
     def _partition(self, bucket: _Found, shard: int, *, newest: bool) -> Iterator[Row]:
         name = ("read" if self.with_data else "heads") + _order(newest)
@@ -165,6 +166,6 @@ def _once(buckets: Iterator[_Found]) -> Iterator[_Found]:
     seen: dict[int, int] = {}
     for each in buckets:
         before = seen.get(each.bucket_ms, 0)
-        if each.shards.stop > before:
-            seen[each.bucket_ms] = each.shards.stop
-            yield each._replace(shards=range(before, each.shards.stop))
+        if each.stop_shard > before:
+            seen[each.bucket_ms] = each.stop_shard
+            yield each._replace(first_shard=before)

@@ -25,6 +25,8 @@ BOOK_FIELDS = (
 )  # fmt: skip
 """A book's columns, beside those of its stream and its mark."""
 
+# What somebody may have dropped, beside the key.
+_ADDABLE = {"host": "text", "service": "text", "pid": "int", "data": "text", "bson": "blob"}
 _EVENTS = """CREATE TABLE IF NOT EXISTS {events} (
 topic text, bucket timestamp, shard int, ts timestamp, id blob,
 host text, service text, pid int, data text, bson blob{columns},
@@ -49,10 +51,12 @@ _HERE = "topic = ? AND bucket = ? AND shard = ?"
 
 
 class Schema:
-    """Makes the keyspace and the tables of a store, and prepares its statements."""
+    """Makes the keyspace and the tables of a store, if they are not made by others, and prepares its statements."""
 
-    def __init__(self, connection: Connection, columns: tuple[Column, ...], keep_s: float | None) -> None:
-        self._connection, self._columns = connection, columns
+    def __init__(
+        self, connection: Connection, columns: tuple[Column, ...], keep_s: float | None, *, is_made: bool = False
+    ) -> None:
+        self._connection, self._columns, self._is_made = connection, columns, is_made
         self.keep_s = None if keep_s is None else max(1, int(keep_s))
         place = connection.place
         self.events = f"{place.keyspace}.{place.table}"
@@ -72,7 +76,7 @@ class Schema:
             DriverException: the cluster does not answer, or does not allow it.
         """
         session = self._connection.session()
-        if not self._is_ready:
+        if not (self._is_ready or self._is_made):
             place = self._connection.place
             known = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
             if not session.execute(known, [place.keyspace]).one():
@@ -85,6 +89,7 @@ class Schema:
     def distrust(self) -> None:
         """Look again what is there, before the next write."""
         self._is_ready = False
+        self._prepared = {}
 
     def _make_tables(self, session: Session) -> None:
         place = self._connection.place
@@ -99,13 +104,13 @@ class Schema:
         there = found.get(place.table)
         if there is None:
             return
-        for each in self._columns:
-            if each.name not in there:
-                session.execute(f"ALTER TABLE {self.events} ADD {each.name} {each.kind}")
-            elif there[each.name] != each.kind:
+        for name, kind in (*_ADDABLE.items(), *((each.name, each.kind) for each in self._columns)):
+            if name not in there:
+                session.execute(f"ALTER TABLE {self.events} ADD {name} {kind}")
+            elif there[name] != kind:
                 raise StoreUnavailable(
-                    f"{self._connection.name}: the column {each.name} is {there[each.name]}, not {each.kind}; "
-                    "give it another name in sink.cassandra_columns"
+                    f"{self._connection.name}: the column {name} is {there[name]}, not {kind}; give it another name in "
+                    "sink.cassandra_columns, or events another table"
                 )
         self._set_window(session)
 
@@ -133,9 +138,10 @@ class Schema:
 
     def statement(self, name: str) -> PreparedStatement:
         """Return a prepared statement; prepares it, once."""
-        if name not in self._prepared:
-            self._prepared[name] = self._connection.session().prepare(self._text(name))
-        return self._prepared[name]
+        found = self._prepared.get(name)
+        if found is None:
+            found = self._prepared[name] = self._connection.session().prepare(self._text(name))
+        return found
 
     def _text(self, wanted: str) -> str:
         texts: dict[str, Any] = {
@@ -153,6 +159,8 @@ class Schema:
             "streams": f"SELECT stream, mark, {', '.join(BOOK_FIELDS)} FROM {{books}} WHERE sink = ?",
             "sign": "UPDATE {books} SET owner = ?, stamp = ? WHERE sink = ? IF owner = ? AND stamp = ?",
             "intend": "UPDATE {books} SET stamp = ?, intent = ? WHERE sink = ? IF owner = ? AND stamp = ?",
+            "clear": "UPDATE {books} SET stamp = ?, committed = ?, intent = ? "
+            "WHERE sink = ? IF owner = ? AND stamp = ?",
             "commit": "UPDATE {books} SET stamp = ?, committed = ?, intent = ?, counts = ? "
             "WHERE sink = ? IF owner = ? AND stamp = ?",
             "committed": "SELECT DISTINCT sink, committed FROM {books}",
