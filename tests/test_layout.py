@@ -47,6 +47,7 @@ ROOMS = {
     "flask": ("eventstorm_integrations.flask",),
     "gunicorn": ("eventstorm_integrations.gunicorn",),
     "hypercorn": ("eventstorm_integrations.hypercorn",),
+    "inotify_simple": ("eventstorm_integrations.logs.watch",),
     "litestar": ("eventstorm_integrations.litestar",),
     "nanoarrow": ("eventstorm_sinks.stores.duckdb",),
     "pymongo": ("eventstorm_sinks.stores.mongodb",),

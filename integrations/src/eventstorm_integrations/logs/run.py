@@ -21,6 +21,7 @@ from eventstorm_integrations.logs.positions import Saved
 from eventstorm_integrations.logs.rotated import Position, original
 from eventstorm_integrations.logs.settings import LogsSettings
 from eventstorm_integrations.logs.stream import Stream
+from eventstorm_integrations.logs.watch import Watch
 
 __all__ = ["Follower", "Input", "MakeParser"]
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 MakeParser = Callable[[LogsSettings], Parser]
 
 # How long the loop sleeps when nothing came. A look at a file at rest is one system call.
-_SHORTEST_S, _LONGEST_S = 0.02, 0.5
+_SHORTEST_S, _LONGEST_S, _LONGEST_WATCHED_S = 0.02, 0.5, 1.0
 _GLOB_S = 2.0
 # Bad lines, overdue events and positions are seen to so often; positions more rarely if they take long.
 _TICK_S = 1.0
@@ -133,6 +134,7 @@ class Follower:
         self._inputs = {
             each: Stream(each.name, make(settings), outlet.sends, settings) for each, settings in (inputs or {}).items()
         }
+        self._watch = Watch.open() if files else None
         self._kept = [self._resume(each) for each in self._inputs if isinstance(each, Resumed)]
         self._glob_at_s = self._tick_at_s = self._save_at_s = 0.0
         self._find(from_start=from_start)
@@ -147,21 +149,23 @@ class Follower:
 
         Lines whose events could not be sent by then are read again by the next run.
         """
-        sleep_s = _SHORTEST_S
+        sleep_s, woken = _SHORTEST_S, False
         while not stop.is_set() and (self._files or not all(each.ended for each in self._inputs)):
             now_s = time.monotonic()
             if now_s >= self._glob_at_s:
                 self._glob_at_s = now_s + _GLOB_S
                 self._find(from_start=True)
             busy = self._read(stop, now_s)
+            if self._watch is not None:
+                files = [(path, each.file.inode) for path, each in self._followed.items()]
+                if self._watch.look_at(files):
+                    continue  # what was written before they were watched is seen by looking again
             if now_s >= self._tick_at_s:
                 self._tick_at_s = now_s + _TICK_S
                 self._tick(now_s)
-            sleep_s = _SHORTEST_S if busy else min(sleep_s * 1.5, _LONGEST_S)
-            if self._inputs:
-                select.select([each for each in self._inputs if not each.ended], [], [], sleep_s)
-            else:
-                stop.wait(sleep_s)
+            longest_s = _LONGEST_S if self._watch is None else _LONGEST_WATCHED_S
+            sleep_s = _SHORTEST_S if busy or woken else min(sleep_s * 1.5, longest_s)
+            woken = self._wait(stop, sleep_s, watching=not busy and not woken)
         for input, stream in self._inputs.items():
             if input.ended:
                 stream.expire(math.inf)
@@ -170,8 +174,27 @@ class Follower:
         if self._outlet.drain(1.0):
             self._save()
 
+    def _wait(self, stop: Flag, sleep_s: float, *, watching: bool) -> bool:
+        """Wait for so long, or until there is something to read; tell whether a file has changed.
+
+        While lines come in, files are not watched: more of them at once is less work.
+        """
+        waited: list[Input | Watch] = [each for each in self._inputs if not each.ended]
+        if watching and self._watch is not None:
+            waited.append(self._watch)
+        if not waited:
+            stop.wait(sleep_s)
+            return False
+        ready, _, _ = select.select(waited, [], [], sleep_s)
+        if self._watch is None or self._watch not in ready:
+            return False
+        self._watch.clear()
+        return True
+
     def close(self) -> None:
         """Close the files and the other inputs."""
+        if self._watch is not None:
+            self._watch.close()
         for input in self._inputs:
             input.close()
         for kept in self._kept:
