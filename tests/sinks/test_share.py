@@ -183,7 +183,12 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"), [("duckdb:x.duckdb", "one process holds a DuckDB file"), ("jsonl:-", "keeps no books")]
+    ("url", "told"),
+    [
+        ("duckdb:x.duckdb", "one process holds a DuckDB file"),
+        ("jsonl:-", "keeps no books"),
+        ("cassandra:h/k.t", "one sink"),
+    ],
 )
 def test_a_store_that_cannot_be_shared_says_what_to_do(url: str, told: str) -> None:
     """Before it is opened."""

@@ -5,10 +5,13 @@ Real processes, which are killed, stopped and divided in another way while sourc
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,6 +225,17 @@ def test_workers_end_with_their_owner(rig: SharingRig, number: signal.Signals) -
     assert time.monotonic() - began_s < STOPPED_S
     assert not any(psutil.pid_exists(each) for each in workers)
     assert [line.partition(":")[0] for line in said] == ["eventstorm sink"] * 3
+
+
+def test_each_worker_serves_a_page_of_its_share(rig: SharingRig) -> None:
+    """The first line tells where."""
+    sink = rig.share("--workers", "2", "--http", "127.0.0.1:0")
+    pages = re.findall(r"http://[\d.:]+", sink.lines[0])
+    assert len(set(pages)) == 2
+    for page in pages:
+        with urllib.request.urlopen(f"{page}/api/ledger", timeout=20) as answer:
+            assert json.load(answer)["streams"] == []
+    rig.end(sink, signal.SIGTERM)
 
 
 def test_workers_do_not_outlive_an_owner_that_is_killed(rig: SharingRig) -> None:

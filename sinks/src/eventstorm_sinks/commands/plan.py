@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -90,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     plan = make_plan(demand, figures)
     outcomes: list[Outcome] = []
     if arguments.simulate:
-        outcomes = [simulate(demand, plan, figures, fewer=fewer) for fewer in ((0, 1) if plan.workers > 1 else (0,))]
+        both = (0, 1) if plan.workers_a_router > 1 else (0,)
+        outcomes = [simulate(demand, plan, figures, fewer=fewer) for fewer in both]
     if arguments.json:
         document = {
             "demand": asdict(demand),
@@ -133,42 +135,54 @@ def _demand(arguments: argparse.Namespace) -> Demand:
 
 
 def _lines(demand: Demand, plan: Plan, assumed: list[str]) -> Iterator[str]:
-    yield (
-        f"{demand.rate:,.0f} events/s of {demand.event_bytes} bytes from {demand.sources:,} sources, "
-        f"{demand.rate * demand.peak:,.0f} at the peak, into {demand.store}"
-    )
+    what = f"{demand.rate:,.0f} events/s of {demand.event_bytes} bytes"
+    yield f"{what} from {demand.sources:,} sources, into {demand.store}"
+    yield f"{demand.rate * demand.peak:,.0f} events/s at the peak, which all of this is for"
     yield ""
-    yield f"  on the wire      {plan.wire_bytes_s / 1e6:,.1f} MB/s in messages of {plan.events_a_message:,.0f} events"
-    yield (
-        f"  routers          {plan.routers}, each {plan.router_busy:.0%} of a core busy at the peak, "
-        f"sending {plan.router_out_bits / 1e9:.2f} Gbit/s to its workers"
-    )
-    yield (
-        f"  sinks            {plan.workers} workers, {plan.workers_a_router} at each router; the busiest takes "
-        f"{plan.worker_busy:.0%} of a core at the peak, since it has {plan.largest_share:.2f} x its part of the sources"
-    )
-    if demand.store == "duckdb" and plan.workers > 1:
-        yield "                   each with a DuckDB file and topics of its own (--topic): a file is not shared"
-    if plan.servers:
-        kind = "nodes" if demand.store == "cassandra" else f"servers ({plan.servers // demand.replicas} shards)"
-        yield f"  store            {plan.servers} {kind}, {demand.replicas} copies"
-    if plan.cassandra_layout:
-        yield f"                   cassandra_layout {plan.cassandra_layout}, if one topic has it all"
-    yield f"  disk             {_bytes(plan.disk_bytes)} for {demand.keep_s / 86400:g} days, 30 % of it left free"
-    yield (
-        f"  memory           {_bytes(plan.sink_memory_bytes)} for all workers, "
-        f"up to {_bytes(plan.router_memory_bytes)} for a router whose sinks are slow"
-    )
+    for name, (first, *more) in _rows(demand, plan):
+        yield f"  {name:10} {first}"
+        for each in more:
+            yield f"  {'':10} {each}"
     yield ""
     used = [name for name in assumed if name.partition(".")[0] in ("router", "sink", demand.store)]
-    yield f"Assumed, not measured: {', '.join(used)}. See --figures, and put in yours by --figure."
+    yield from textwrap.wrap(
+        f"Assumed, not measured: {', '.join(used)}. See --figures, and put in yours by --figure.", 88
+    )
+
+
+def _rows(demand: Demand, plan: Plan) -> Iterator[tuple[str, list[str]]]:
+    average_mb_s = plan.wire_bytes_s / 1e6
+    yield "network", [f"{average_mb_s:,.1f} MB/s on average, in messages of {plan.events_a_message:,.0f} events"]
+    routers = [
+        f"{plan.routers}, busy for {plan.router_busy:.0%} of a core, sending {plan.router_out_bits / 1e9:.2f} Gbit/s"
+    ]
+    yield "routers", routers if plan.routers == 1 else [routers[0].replace(",", ", each", 1)]
+    sinks = [f"{plan.workers} workers, {plan.workers_a_router} at each router" if plan.workers > 1 else "1 process"]
+    sinks.append(f"the busiest has {plan.largest_share:.2f} x the average's sources: {plan.worker_busy:.0%} of a core")
+    if demand.store in ("duckdb", "cassandra") and plan.workers > 1:
+        sinks.append("each with topics (--topic) and a file or table of its own, since sinks do not share one there")
+    yield "sinks", sinks
+    if plan.servers:
+        kind = "nodes" if demand.store == "cassandra" else f"servers: {plan.servers // demand.replicas} shards"
+        layout = f"cassandra_layout {plan.cassandra_layout}, if one topic has it all"
+        servers = f"{plan.servers} {kind}, {demand.replicas} copies"
+        yield "store", [servers, layout] if plan.cassandra_layout else [servers]
+    yield "disk", [f"{_bytes(plan.disk_bytes)} for {demand.keep_s / 86400:g} days, 30 % of it left free"]
+    yield (
+        "memory",
+        [
+            f"{_bytes(plan.sink_memory_bytes)} for all sinks",
+            f"up to {_bytes(plan.router_memory_bytes)} for a router whose sinks are slow",
+        ],
+    )
 
 
 def _simulated(outcome: Outcome) -> str:
     lost = f"lost {outcome.lost:,}" if outcome.lost else "lost nothing"
+    workers = f"{outcome.workers_a_router} workers a router" if outcome.workers_a_router > 1 else "1 worker a router"
     return (
-        f"Simulated {outcome.simulated_s / 60:g} minutes of the peak, {outcome.workers_a_router} workers a router: "
-        f"of {outcome.emitted:,} events {lost}; the fullest queue was {outcome.fullest:.0%} full"
+        f"Simulated {outcome.simulated_s / 60:g} minutes of the peak, {workers}:\n"
+        f"  of {outcome.emitted:,} events {lost}; the fullest queue was {outcome.fullest:.0%} full"
     )
 
 
