@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import bson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from eventstorm_integrations.logs.event import Unparsed
 from eventstorm_integrations.logs.nginx import NginxParser
 from eventstorm_integrations.logs.settings import LogsSettings
 
@@ -20,7 +23,7 @@ VARIABLES = {
         *("GET  HTTP/1.1", "OPTIONS * HTTP/1.1", "GET /a b HTTP/1.1", "GET /\\x22 HTTP/1.1", "GET /ä HTTP/1.1"),
     ],
     "status": ["200", "404", "-", "000", "2147483648", "x", "-1"],
-    "body_bytes_sent": ["0", "5120", "-", "2147483647", "2147483648", "9223372036854775808", "1_0", ""],
+    "body_bytes_sent": ["0", "5120", "-", "2147483647", "2147483648", "9223372036854775808", "9" * 30, "1_0", ""],
     "request_length": ["0", "300", "-"],
     "request_time": ["0.000", "12.5", "-", "nan"],
     "http_referer": ["-", "https://shop.example/", "", "a\tb"],
@@ -58,6 +61,8 @@ def test_a_line_of_any_format_is_the_same_event_with_and_without_a_dictionary(lo
     for line in lines:
         encoded = encoding.encode(line, 7.0)
         if encoded is None:
+            with contextlib.suppress(Unparsed):
+                assert [bson.encode(event.data) for event in plain.feed(line, 7.0)]
             continue
         (event,) = plain.feed(line, 7.0)
         topic, data, ts_s = encoded

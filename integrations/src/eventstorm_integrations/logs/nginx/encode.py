@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import bson
 
 from eventstorm_integrations.http.redact import Redaction
-from eventstorm_integrations.logs.nginx.variables import METHODS, Path, Target
+from eventstorm_integrations.logs.nginx.variables import METHODS, Path, Target, whole
 
 __all__ = ["EMPTY", "VERSIONS", "Encode", "encoder"]
 
@@ -50,7 +50,7 @@ class _Leaf(NamedTuple):
     variable: str
     """What it is called in the function that is made."""
     convert: Callable[[str], Any] | None
-    """Makes the value of the text; None if it is the text itself, and it or the `int` is mostly another one."""
+    """Makes the value of the text; None if it is the text itself, and it or the number is mostly another one."""
     given: str = ""
     """On which condition there is such a text; empty for always."""
 
@@ -68,7 +68,7 @@ def encoder(targets: Sequence[Target | None], request: int, redaction: Redaction
         redaction: what is not told of its query.
     """
     leaves = [
-        (each.path, _Leaf(f"v{index}", int if _is_size(each) else partial(_unless_missing, each.convert)))
+        (each.path, _Leaf(f"v{index}", whole if _is_size(each) else partial(_unless_missing, each.convert)))
         for index, each in enumerate(targets)
         if each is not None
     ]
@@ -144,7 +144,7 @@ class _Writer:
             if given:
                 return self._chosen(f"f'{text}' if {given} else ''")
             return _Part(text, f"len({variable}) + {len(leaf[-1]) + 7}", True)
-        if convert is int:
+        if convert is whole:
             ends = len(leaf) - len(path)  # a NUL for each document
             before = _constant(_chain(path, leaf, 0)[: -4 - ends])
             text = f"{before}{{str(int32(int({variable})), latin)}}{_constant(chr(0) * ends)}"
@@ -202,7 +202,7 @@ def _chain(path: Path, leaf: Path, value: Any = None) -> str:
 
 def _is_size(target: Target) -> bool:
     """Tell whether a number is another one at each line; the others are few."""
-    return target.convert is int and target.path[-1] not in ("status_code", "port")
+    return target.convert is whole and target.path[-1] not in ("status_code", "port")
 
 
 def _unless_missing(convert: Callable[[str], Any], text: str) -> Any:

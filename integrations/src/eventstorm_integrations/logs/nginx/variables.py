@@ -21,11 +21,25 @@ __all__ = [
     "split_port",
     "split_target",
     "target",
+    "whole",
     "without_secrets",
 ]
 
 Path = tuple[str, ...]
 Convert = Callable[[str], Any]
+
+
+def whole(text: str) -> int:
+    """Return the number that a text is.
+
+    Raises:
+        ValueError: it is none, or one of more than the 64 bits that BSON has for it.
+    """
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
+
 
 # Read before the others, in this order: the first that a line has is its time.
 TIMES = ("msec", "time_iso8601", "time_local")
@@ -36,43 +50,43 @@ REQUEST_PARTS = {"request", "request_method", "request_uri", "uri", "document_ur
 # Lists: `, ` between the servers that were tried, ` : ` between groups of them after an internal redirect.
 UPSTREAM: dict[str, tuple[str, Convert]] = {
     "upstream_addr": ("address", str),
-    "upstream_status": ("status_code", int),
+    "upstream_status": ("status_code", whole),
     "upstream_response_time": ("duration", float),
     "upstream_connect_time": ("connect_duration", float),
     "upstream_header_time": ("header_duration", float),
     "upstream_first_byte_time": ("first_byte_duration", float),
     "upstream_session_time": ("session_duration", float),
     "upstream_queue_time": ("queue_duration", float),
-    "upstream_response_length": ("response_size", int),
-    "upstream_bytes_received": ("bytes_received", int),
-    "upstream_bytes_sent": ("bytes_sent", int),
+    "upstream_response_length": ("response_size", whole),
+    "upstream_bytes_received": ("bytes_received", whole),
+    "upstream_bytes_sent": ("bytes_sent", whole),
 }
 
 _TARGETS: dict[str, tuple[Path, Convert]] = {
     "remote_addr": (("client", "address"), str),
-    "remote_port": (("client", "port"), int),
+    "remote_port": (("client", "port"), whole),
     "realip_remote_addr": (("network", "peer", "address"), str),
-    "realip_remote_port": (("network", "peer", "port"), int),
+    "realip_remote_port": (("network", "peer", "port"), whole),
     "remote_user": (("user", "name"), str),
     "server_protocol": (("network", "protocol", "version"), lambda text: text.removeprefix("HTTP/")),
     "scheme": (("url", "scheme"), str),
     "host": (("server", "address"), str),
     "server_name": (("nginx", "server_name"), str),
-    "server_port": (("server", "port"), int),
-    "status": (("http", "response", "status_code"), int),
-    "body_bytes_sent": (("http", "response", "body", "size"), int),
-    "bytes_sent": (("http", "response", "size"), int),
-    "content_length": (("http", "request", "body", "size"), int),
-    "request_length": (("http", "request", "size"), int),
+    "server_port": (("server", "port"), whole),
+    "status": (("http", "response", "status_code"), whole),
+    "body_bytes_sent": (("http", "response", "body", "size"), whole),
+    "bytes_sent": (("http", "response", "size"), whole),
+    "content_length": (("http", "request", "body", "size"), whole),
+    "request_length": (("http", "request", "size"), whole),
     "request_time": (("duration",), float),
     "request_id": (("http", "request", "id"), str),
     "http_user_agent": (("user_agent", "original"), str),
     "ssl_protocol": (("tls", "protocol"), str),
     "ssl_cipher": (("tls", "cipher"), str),
     "ssl_server_name": (("tls", "server_name"), str),
-    "connection": (("nginx", "connection"), int),
-    "connection_requests": (("nginx", "connection_requests"), int),
-    "pid": (("process", "pid"), int),
+    "connection": (("nginx", "connection"), whole),
+    "connection_requests": (("nginx", "connection_requests"), whole),
+    "pid": (("process", "pid"), whole),
     "hostname": (("host", "name"), str),
     "gzip_ratio": (("nginx", "gzip_ratio"), float),
 }
