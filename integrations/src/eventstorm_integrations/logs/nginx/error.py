@@ -14,7 +14,9 @@ from eventstorm_integrations.logs.times import LineClock
 __all__ = ["feed_error"]
 
 _LINE = re.compile(
-    r"(\d{4})/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d) \[(\w+)\] (\d{1,18})#(\d{1,18}): (?:\*(\d{1,18}) )?(.*)\Z", re.ASCII | re.DOTALL
+    r"(\d{4})/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d) \[(\w+)\] "
+    r"(\d{1,18})#(\d{1,18}): (?:\*(\d{1,18}) )?(.*)\Z",
+    re.ASCII | re.DOTALL,
 )
 # What nginx appends about the request, always in this order. Clients choose the request, the host and the referrer, and
 # files' names in the message, and nginx does not escape them here: a hostile one can write what looks like another
