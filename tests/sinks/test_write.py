@@ -173,6 +173,36 @@ def test_what_finds_no_room_is_the_newest_and_is_counted(store: Memory, start: C
     assert dict(writer.take_losses()).popitem()[1] == overflowed
 
 
+def test_what_was_dropped_shows_while_it_is_being_entered_into_the_books(
+    store: Memory, start: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither missing between the queue and the books, nor in both."""
+    writer = start(queue_bytes=2**20)
+    shown: list[int] = []
+    write = store.write
+
+    def look_and_write(batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
+        write(batches, books, forget)
+        account = writer.accounts()[KEY]
+        shown.append(account.overflowed + (account.book.overflowed if account.book else 0))
+
+    monkeypatch.setattr(store, "write", look_and_write)
+    store.gate.clear()
+    for seq in range(0, 2000, 10):
+        writer.put(message(seq, 10, size=1000))
+        if seq == 0:
+            wait_for(lambda: writer.stats().writing_s > 0)
+    overflowed = writer.stats().overflowed
+    store.gate.set()
+    writer.close(5)
+
+    assert overflowed > 500
+    assert set(shown) == {overflowed}
+    account = writer.accounts()[KEY]
+    assert account.book is not None
+    assert (account.overflowed, account.book.overflowed) == (0, overflowed)
+
+
 def test_where_the_oldest_are_to_go_the_newest_are_stored(store: Memory, start: Callable[..., Writer]) -> None:
     """What waits longest makes room; what is being written stays. Each stream's books balance as ever."""
     writer = start(queue_bytes=2**20, drop_oldest=True)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from eventstorm.wire import Message
-from eventstorm_sinks.batch import StreamKey
+from eventstorm_sinks.batch import Book, StreamKey
 from eventstorm_sinks.books import Entry
 
 __all__ = ["Queue", "size_of"]
@@ -41,6 +41,8 @@ class Queue:
         self._after: dict[StreamKey, Entry] = {}
         """What was dropped behind it."""
         self._pending: dict[StreamKey, int] = {}
+        self._unbooked: list[Entry] = []
+        """What was dropped and has been taken out, and is in no book yet."""
         self._taken_bytes = 0
         self.size_bytes = self.events = 0
         """Of all that waits or has been taken out."""
@@ -106,7 +108,14 @@ class Queue:
         if not self._waiting:
             taken.extend(self._after.values())
             self._after.clear()
+        self._unbooked += [each for each in taken if isinstance(each, Entry)]
         return taken
+
+    def booked(self, books: Iterable[Book]) -> None:
+        """Count no longer as dropped here what these books tell of."""
+        if self._unbooked:
+            reached = {book.key: book.next_seq for book in books}
+            self._unbooked = [each for each in self._unbooked if each.book.next_seq > reached.get(each.book.key, -1)]
 
     def release(self, taken: Iterable[Message | Entry]) -> None:
         """Count no longer what was taken out."""
@@ -114,6 +123,7 @@ class Queue:
             if isinstance(each, Message):
                 self._taken_bytes -= size_of(each)
                 self._forget(each)
+        self._unbooked.clear()
 
     def _forget(self, message: Message) -> None:
         key = StreamKey(message.header.source_id, message.header.tid)
@@ -128,9 +138,9 @@ class Queue:
         return dict(self._pending)
 
     def overflowed(self) -> dict[StreamKey, int]:
-        """Return of each stream how many events were dropped and not taken out yet."""
+        """Return of each stream how many events were dropped that no book tells of yet."""
         counted: dict[StreamKey, int] = {}
-        for entry in (*self._before.values(), *self._after.values(), *self._waiting):
+        for entry in (*self._unbooked, *self._before.values(), *self._after.values(), *self._waiting):
             if isinstance(entry, Entry):
                 key = entry.book.key
                 counted[key] = counted.get(key, 0) + entry.book.overflowed
@@ -138,7 +148,7 @@ class Queue:
 
     def clear(self) -> None:
         """Drop everything."""
-        for each in (self._waiting, self._before, self._after, self._pending):
+        for each in (self._waiting, self._before, self._after, self._pending, self._unbooked):
             each.clear()
         self._taken_bytes = self.size_bytes = self.events = 0
 

@@ -359,6 +359,7 @@ class Writer:
             self._write_began_s = 0.0
         with self._changed:
             self._books.commit(posting)
+            self._queue.booked(posting.books)
             self._stored += sum(len(batch.events) for batch in posting.batches)
             self._commits += 1
             self._last_error = ""
