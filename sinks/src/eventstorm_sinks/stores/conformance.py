@@ -201,6 +201,22 @@ class StoreConformance:
         assert store.books() == [total]
         assert _numbers(list(store.read())) == [1, 2]
 
+    def test_events_of_any_numbers_are_inserted_beside_those_that_are_there(self, open: Callable[[], Store]) -> None:
+        """For `eventstorm copy`; what is sent again later is still stored once. Not all stores need to have it."""
+        store: Any = open()
+        if not hasattr(store, "insert"):
+            pytest.skip("NOT TESTED: nothing can be copied into this store: it has no method `insert`")
+        events = events_of(_numbered(*range(8)))
+        batch = batch_of(events)
+        store.write([batch_of(events[3:5])], [book_of(batch_of(events[3:5]))])
+        store.insert([batch_of(events[:3]), batch_of(events[:1], "shop.visit", tid=1)], [])
+        store.insert([batch_of(events[5:])], [book_of(batch)])
+        assert len(list(store.read())) == 9
+        store = open()
+        store.write([batch], [])
+        assert _numbers(list(store.read(["shop.order"]))) == list(range(8))
+        assert store.books() == [book_of(batch)]
+
     def test_a_write_that_fails_leaves_nothing(self, open: Callable[[], Store]) -> None:
         """Neither of the events before the poisonous one, nor of the books."""
         good, poison = events_of(_numbered(1)), [Event(1, 0, b"\x06\0\0\0\x01\0")]

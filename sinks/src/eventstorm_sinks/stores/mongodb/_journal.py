@@ -266,17 +266,31 @@ def read_books(collection: Collection[RawBSONDocument]) -> list[Book]:
 
 
 def put_books(collection: Collection[RawBSONDocument], books: Iterable[Book]) -> None:
-    """Replace books of streams that no sink writes; what they say is stored is not to be stored again."""
+    """Replace books of streams that no sink writes; what they say is stored is not to be stored again.
+
+    Journals may still say of these streams what was committed last, and whoever opens one applies that: therefore it is
+    taken out of them. Its marks count.
+    """
+    new = {stream_id(book.key): book for book in books}
+    if not new:
+        return
+    marks = {stream: book.next_seq for stream, book in new.items()}
+    for said in map(_plain, collection.find({"state": "commit"})):
+        for each in said["set"]:
+            if each["_id"] in marks:
+                marks[each["_id"]] = max(marks[each["_id"]], each.get("mark", 0))
     changes = [
         UpdateOne(
-            {"_id": stream_id(book.key)},
-            {"$set": {"book": _document(book)}, "$max": {"mark": bson.Int64(book.next_seq)}},
+            {"_id": stream},
+            {"$set": {"book": _document(book)}, "$max": {"mark": bson.Int64(marks[stream])}},
             upsert=True,
         )
-        for book in books
+        for stream, book in new.items()
     ]
-    if changes:
-        collection.bulk_write(changes, ordered=False)
+    collection.bulk_write(changes, ordered=False)
+    streams = list(new)
+    taken_out = {"set": {"_id": {"$in": streams}}, "forget": {"$in": streams}}
+    collection.update_many({"state": "commit"}, {"$pull": taken_out})
 
 
 def _plain(document: RawBSONDocument) -> dict[str, Any]:
