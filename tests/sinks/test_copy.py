@@ -215,6 +215,29 @@ def test_reading_a_table_some_at_a_time_gives_all_of_it_in_order(
     assert [ts_ms for ts_ms, _ in found] == sorted(times)
 
 
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(-3_000, 3_000), min_size=1, max_size=20))
+def test_times_with_microseconds_as_others_write_them_are_read_too(
+    tmp_path_factory: pytest.TempPathFactory, times_us: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("times") / "others.parquet"
+    rows = ", ".join(f"({number}, {time_us})" for number, time_us in enumerate(times_us))
+    duckdb.sql(
+        f"""
+        COPY (
+            SELECT from_hex(printf('%024x%08x%016x', 1, 0, seq))::BLOB AS id, make_timestamp(us)::TIMESTAMPTZ AS ts,
+                'a' AS topic, {{'id': from_hex(printf('%024x', 1)), 'host': '', 'service': '', 'pid': 1}} AS source,
+                '{{}}' AS data, NULL::BLOB AS bson
+            FROM (VALUES {rows}) AS given(seq, us)
+        ) TO '{path}' (FORMAT parquet)
+        """
+    )
+
+    assert len(stored(f"parquet:{path}")) == len(times_us)
+    readable = open_to_read(f"parquet:{path}", SinkSettings())
+    assert len(list(readable.read((), -1, 2))) == sum(-1_000 <= each < 2_000 for each in times_us)
+
+
 class Faulty:
     """A target that fails in the ways that it is told."""
 

@@ -65,7 +65,7 @@ def read_events(
     """
     asked = _Asked(connection, topics)
     for first_ms, beyond_ms in _spans(asked, start_ms, stop_ms):
-        rows = asked.rows(COLUMNS, first_ms, beyond_ms, "ORDER BY ts, id")
+        rows = asked.rows(COLUMNS, first_ms, beyond_ms, "ORDER BY epoch_ms(ts), id")
         size_bytes = 0
         for row in rows:
             event = event_of(row)
@@ -98,6 +98,9 @@ def _spans(asked: _Asked, start_ms: int | None, stop_ms: int | None) -> Iterator
     ((least_ms, most_ms),) = asked.rows("epoch_ms(min(ts)), epoch_ms(max(ts))", start_ms, stop_ms)
     if least_ms is None:
         return
+    # Times of others have microseconds, and are rounded in either direction.
+    least_ms = least_ms - 1 if start_ms is None else max(least_ms - 1, start_ms)
+    most_ms = most_ms if stop_ms is None else min(most_ms, stop_ms - 1)
     width_ms = (most_ms - least_ms) // _PARTS + 1
     counted = asked.rows(
         "(epoch_ms(ts) - $least_ms) // $width_ms AS part, count(*)",
