@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, DriverException, InvalidRequest
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import RoundRobinPolicy
@@ -251,6 +251,20 @@ class CassandraServer:
         """Have all nodes there again."""
         for node in self.nodes:
             node.mend()
+        give_up_s = time.monotonic() + DEADLINE_S
+        while not self._all_answer():
+            assert time.monotonic() < give_up_s, "the nodes do not find each other again"
+            time.sleep(0.1)  # as often as is worth the question
+
+    def _all_answer(self) -> bool:
+        try:
+            with self.session() as session:
+                session.execute("SELECT * FROM tests.faults_books LIMIT 1")
+        except InvalidRequest:  # there is no such table
+            return True
+        except (DriverException, NoHostAvailable):
+            return False
+        return True
 
     @contextlib.contextmanager
     def session(self, consistency: int = ConsistencyLevel.ALL) -> Iterator[Session]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cassandra import ConsistencyLevel, InvalidRequest
+from cassandra import ConsistencyLevel, InvalidRequest, ReadFailure
 
 from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
@@ -65,7 +65,7 @@ class CassandraRig(Rig):
         with self.server.session(ConsistencyLevel.ONE) as session:
             try:
                 return sum(row.events or 0 for row in session.execute(f"SELECT events FROM {TABLE}_buckets"))
-            except InvalidRequest:
+            except (InvalidRequest, ReadFailure):  # not there, or not everywhere yet
                 return 0
 
     def stands_still(self, source: Process) -> bool:
