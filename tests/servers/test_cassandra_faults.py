@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cassandra import ConsistencyLevel, InvalidRequest, ReadFailure
+from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, RequestExecutionException
+from cassandra.cluster import NoHostAvailable
 
 from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
@@ -62,11 +63,20 @@ class CassandraRig(Rig):
 
     def stored(self) -> int:
         """Return how many events are committed, as an outsider sees them; 0 while there are no tables."""
-        with self.server.session(ConsistencyLevel.ONE) as session:
-            try:
-                return sum(row.events or 0 for row in session.execute(f"SELECT events FROM {TABLE}_buckets"))
-            except (InvalidRequest, ReadFailure):  # not there, or not everywhere yet
-                return 0
+        found: list[int] = []
+        wait_for(lambda: self._ask(found), "an answer to an outsider", BACK_S)
+        return found[-1]
+
+    def _ask(self, found: list[int]) -> bool:
+        """Ask once; a node that was killed may have been asked by another before that one knew."""
+        try:
+            with self.server.session(ConsistencyLevel.ONE) as session:
+                found.append(sum(row.events or 0 for row in session.execute(f"SELECT events FROM {TABLE}_buckets")))
+        except InvalidRequest:
+            found.append(0)
+        except (RequestExecutionException, OperationTimedOut, NoHostAvailable):
+            return False
+        return True
 
     def stands_still(self, source: Process) -> bool:
         """Tell whether nothing is stored while events come."""
