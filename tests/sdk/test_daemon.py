@@ -61,3 +61,14 @@ def test_a_thread_that_hangs_does_not_keep_the_process():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (7, "all of it\n")
     assert done.stderr == "stuck does not end; not waiting for it\n"
+
+
+def test_a_librarys_daemon_thread_is_not_waited_for():
+    code = """if True:
+        import sys, threading
+        from eventstorm.daemon import leave
+        threading.Thread(target=threading.Event().wait, name="event_loop", daemon=True).start()
+        sys.exit(leave(7))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (7, "")

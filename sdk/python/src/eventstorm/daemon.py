@@ -52,11 +52,13 @@ def stop_signal() -> Iterator[threading.Event]:
 def leave(code: int) -> int:
     """Return the exit code, or end the process with it here and now if a thread does not end.
 
-    Call it last, when all is stopped. Python would wait for ever for a thread that hangs in a disk or a query.
+    Call it last, when all is stopped. Python would wait for ever for a thread that hangs in a disk or a query. Daemon
+    threads of libraries, such as the loop of Cassandra's driver, are theirs to end.
     """
     leave_by_s = time.monotonic() + _LEAVE_S
     for thread in threading.enumerate():
-        if thread is not threading.current_thread():
+        is_library = thread.daemon and not thread.name.startswith("eventstorm")
+        if thread is not threading.current_thread() and not is_library:
             thread.join(max(leave_by_s - time.monotonic(), 0))
             if thread.is_alive():
                 print(f"{thread.name} does not end; not waiting for it", file=sys.stderr, flush=True)

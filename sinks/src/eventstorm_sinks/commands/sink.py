@@ -25,7 +25,7 @@ Receive events and write them into stores. Each store has a queue of its own, so
 that one that is down or slow stops no other; what is lost is counted.
 
 A store is written as KIND:PLACE: duckdb:events.duckdb, mongodb://host/database.collection,
-jsonl:events.jsonl, or jsonl:- for standard output.
+cassandra://host/keyspace.table, jsonl:events.jsonl, or jsonl:- for standard output.
 
 Where one process is not enough, --workers N runs N that share the events, and --share
 2/3 makes this sink the second of three, on one host or several, at the same router. Each
