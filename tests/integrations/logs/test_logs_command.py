@@ -298,6 +298,7 @@ def test_once_says_that_no_router_answered(tmp_path: Path, listener: zmq.Socket[
         ((), "PROGRAM"),
         (("apache", "x.log"), "invalid choice: 'apache'"),
         (("sshd",), "no files; name some"),
+        (("sshd", "--journal", "system", "--once"), "journalctl -o json | eventstorm logs sshd --once -"),
         (("nginx", "--format", "combinde", "x.log"), "did you mean 'combined'?"),
         (("nginx", "--format", "$a$b", "x.log"), "nothing tells where $a ends"),
         (("nginx", "--config", "nowhere.conf"), "nowhere.conf"),

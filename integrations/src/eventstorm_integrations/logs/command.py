@@ -103,6 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load(LogsSettings, "logs", keywords, arguments.settings)
     sdk = load(SdkSettings, "sdk", {"endpoint": arguments.endpoint}, arguments.settings)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if arguments.once and (arguments.journal or arguments.syslog):
+        raise SettingError(
+            "--once reads what has an end, and a journal or a socket has none; for what a journal holds by now: "
+            f"journalctl -o json | eventstorm logs {arguments.parser} --once -"
+        )
     make = _parser(arguments.parser)
     piped = "-" in arguments.files and not arguments.once
     named = [_STDIN if each == "-" else each for each in arguments.files if each != "-" or not piped]
