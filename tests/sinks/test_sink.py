@@ -311,7 +311,7 @@ def test_what_a_hanging_store_loses_another_has(
         return store
 
     monkeypatch.setattr("eventstorm_sinks.sink.open_store", open_hanging)
-    with Sink(replace(settings, stores=(bad, good), queue_bytes=2**20, queue_drop=drop)) as sink:
+    with Sink(replace(settings, stores=(bad, good), queue_bytes=2**19, queue_drop=drop)) as sink:
         assert sink.ingress
         source = Source(sink.ingress)
         source.wait_for_interest()

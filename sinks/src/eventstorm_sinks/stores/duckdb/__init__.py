@@ -80,25 +80,26 @@ class DuckdbStore(DuckdbReader):
         What is there already is known by a mark for each stream, which goes when its books do.
         """
         gone = set(forget)
-        moved = self._commit(batches, books, gone, self._marks)
+        moved = self._commit(batches, books, gone, beyond_marks=True)
         for key in gone - moved.keys():
             self._marks.pop(key, None)
         self._marks.update(moved)
 
     def insert(self, batches: Sequence[Batch], books: Sequence[Book]) -> None:
         """Write events that are not there yet, and books, in one transaction; see `Archive.insert`."""
-        self._marks.update(self._commit(batches, books, set(), None))
+        self._marks.update(self._commit(batches, books, set(), beyond_marks=False))
 
     def _commit(
-        self, batches: Sequence[Batch], books: Sequence[Book], gone: set[StreamKey], marks: dict[StreamKey, int] | None
+        self, batches: Sequence[Batch], books: Sequence[Book], gone: set[StreamKey], *, beyond_marks: bool
     ) -> dict[StreamKey, int]:
-        """Write events beyond the marks, or all if there are none; return the marks that moved."""
+        """Write events beyond the marks, or all; return the marks that moved."""
         for batch in batches:
             if len(largest := max(batch.events.documents, key=len, default=b"")) > _MAX_EVENT_BYTES:
                 raise ValueError(f"an event of {len(largest)} bytes; DuckDB is given at most {_MAX_EVENT_BYTES}")
         try:
             with self._guarded() as connection, _transaction(connection):
-                moved = write_events(connection, batches, marks)
+                # Looked at only here: a file that had to be opened anew has other ones.
+                moved = write_events(connection, batches, self._marks if beyond_marks else None)
                 moved = {key: max(mark, self._marks.get(key, 0)) for key, mark in moved.items()}
                 write_marks(connection, moved, gone - moved.keys())
                 write_books(connection, books, gone)
