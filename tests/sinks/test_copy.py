@@ -480,6 +480,15 @@ def test_the_command_says_what_is_wrong_and_how(tmp_path: Path) -> None:
     assert "is for copies" in sink.stderr
 
 
+def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text('hello\n\n{"total": 7}\n')
+
+    done = run(f"jsonl:{tmp_path / 'other.jsonl'}", place("duckdb", tmp_path))
+
+    assert "left out 2 lines that are no events" in done.stderr
+    assert "copied 0 events" in done.stderr
+
+
 def test_events_are_copied_to_standard_output_and_counts_are_said_beside_them(tmp_path: Path) -> None:
     there = place("parquet", tmp_path)
     fill(there, [numbered(3)])

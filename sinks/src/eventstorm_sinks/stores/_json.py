@@ -17,38 +17,20 @@ import bson
 import msgspec
 from bson import json_util
 from bson.binary import Binary, UuidRepresentation
-from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, TypeRegistry
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.int64 import Int64
+
+from eventstorm_sinks.stores._extended import BLOBS, INT32, Blob, spell_out
 
 __all__ = ["date", "decode_document", "encode_document", "milliseconds", "read_document", "to_json"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_ISO_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, where the relaxed format ends
-_int32 = range(-(2**31), 2**31)
 _PLAIN = {str, int, bool, type(None), bson.DatetimeMS}
-_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
-
-
-class _Bytes(TypeDecoder):
-    """Keeps binary values of subtype 0 from being `bytes`, which msgspec would take for text in base 64."""
-
-    @property
-    def bson_type(self) -> Any:
-        return bytes
-
-    def transform_bson(self, value: bytes) -> Any:
-        return _Blob(value)
-
-
-class _Blob:
-    __slots__ = ("value",)
-
-    def __init__(self, value: bytes) -> None:
-        self.value = value
 
 
 _options: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_MS, type_registry=TypeRegistry([_Bytes()])
+    datetime_conversion=DatetimeConversion.DATETIME_MS, type_registry=BLOBS
 )
 _json_options = json_util.JSONOptions(
     json_mode=json_util.JSONMode.RELAXED,
@@ -60,10 +42,10 @@ _json_options = json_util.JSONOptions(
 def _convert(value: Any) -> Any:
     """Write what JSON has no type for."""
     if isinstance(value, Int64):
-        return {"$numberLong": str(int(value))} if int(value) in _int32 else int(value)
+        return {"$numberLong": str(int(value))} if int(value) in INT32 else int(value)
     if isinstance(value, bson.DatetimeMS):
         return date(int(value))
-    if isinstance(value, _Blob):
+    if isinstance(value, Blob):
         return json_util.default(Binary(value.value, 0), _json_options)
     return json_util.default(value, _json_options)
 
@@ -85,7 +67,7 @@ def encode_document(document: bytes) -> tuple[bytes, bool, dict[str, Any]]:
         raise ValueError(f"not a BSON document: {str(error)[:200]}") from None
     if _comes_back(data, document, decoded):
         return data, True, decoded
-    return to_json(_spell_out(decoded)) if b"null" in data else data, False, decoded
+    return to_json(spell_out(decoded)) if b"null" in data else data, False, decoded
 
 
 def decode_document(data: str | bytes) -> bytes:
@@ -148,14 +130,3 @@ def milliseconds(date: Mapping[str, Any]) -> int:
     if isinstance(value, dict):
         return int(value["$numberLong"])
     return (datetime.fromisoformat(value[:-1] + "+00:00") - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _spell_out(value: Any) -> Any:
-    """Write the numbers that JSON lacks, which msgspec writes as null."""
-    if isinstance(value, dict):
-        return {key: _spell_out(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_spell_out(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$numberDouble": _NOT_FINITE.get(value, "NaN")}
-    return value

@@ -85,10 +85,11 @@ def read_files(
 
     Of each file only so many bytes count, if any are given. `stack` removes the temporary files.
     """
+    foreign: list[int] = []
     chosen = (
         Keyed(head.ts_ms, head.id, line)
         for file, size in files
-        for head, line in _lines(file, size)
+        for head, line in _lines(file, size, foreign)
         if (not topics or head.topic in topics)
         and (start_ms is None or head.ts_ms >= start_ms)
         and (stop_ms is None or head.ts_ms < stop_ms)
@@ -101,23 +102,30 @@ def read_files(
             strange += 1
             continue
         yield event
+    strange += sum(foreign)
     if strange:
-        log.warning("left out %d lines that begin like events, and are none", strange)
+        log.warning("left out %d line%s that are no events", strange, "" if strange == 1 else "s")
 
 
-def _lines(file: BinaryIO, size: int | None) -> Iterator[tuple[Head, bytes]]:
-    """Yield the events' lines of a file, of its first `size` bytes; others, that somebody put there, are left out."""
+def _lines(file: BinaryIO, size: int | None, foreign: list[int]) -> Iterator[tuple[Head, bytes]]:
+    """Yield the events' lines of a file, of its first `size` bytes.
+
+    Others, that somebody put there, are left out; how many these were is added to `foreign`.
+    """
+    others = 0
     for line in file:
         if size is not None:
             size -= len(line)
             if size < 0:
-                return
+                break
         try:
             head = decode_head(line)
             head.ts_ms  # noqa: B018  # it may be no date
         except (msgspec.DecodeError, ValueError, KeyError, TypeError, OverflowError):
+            others += bool(line.strip())
             continue
         yield head, line
+    foreign.append(others)
 
 
 def _journal_of(path: Path) -> Path:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from cassandra import ConsistencyLevel, DriverException, InvalidRequest, OperationTimedOut, RequestExecutionException
+from cassandra import (
+    ConsistencyLevel,
+    DriverException,
+    InvalidRequest,
+    OperationTimedOut,
+    RequestExecutionException,
+    UnresolvableContactPoints,
+)
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.connection import ConnectionException
@@ -300,4 +307,6 @@ def _text(error: BaseException) -> str:
         # What each node said, once.
         said = dict.fromkeys(f"{type(each).__name__}: {each}" for each in error.errors.values())
         return "; ".join(said)[:300]
+    if isinstance(error, UnresolvableContactPoints):
+        return "no address is known for any of its hosts"
     return f"{type(error).__name__}: {error}"[:300]

@@ -9,11 +9,12 @@ from typing import Any
 
 from eventstorm.errors import EventstormError
 from eventstorm_sinks.batch import Book, StoredEvent, StreamKey
-from eventstorm_sinks.live_values import decode, dig, json_text, number
+from eventstorm_sinks.live_values import decode, dig, number
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, SqlResult, TopicSummary
 from eventstorm_sinks.stores._fold import NameCounter, SeriesFold, check_series, line_name
 from eventstorm_sinks.stores._json import read_document
+from eventstorm_sinks.stores._search import containing
 from eventstorm_sinks.stores.cassandra._connect import Connection, guarded
 from eventstorm_sinks.stores.cassandra._journal import book_of
 from eventstorm_sinks.stores.cassandra._rows import decode_row
@@ -132,22 +133,10 @@ class CassandraReader:
                 ]
             scan = Scan(self._connection, self._schema, sorted(set(asked)), None, before_ms)
             events = self._events(scan.ordered(newest=True))
-            return list(islice(self._containing(events, text.lower()), limit))
+            return list(islice(containing(events, text, self._settings.sql_timeout_s), limit))
 
     def _events(self, rows: Iterator[tuple[str, Row]]) -> Iterator[StoredEvent]:
         return (event for topic, row in rows if (event := decode_row(topic, row)) is not None)
-
-    def _containing(self, events: Iterator[StoredEvent], text: str) -> Iterator[StoredEvent]:
-        if not text:
-            yield from events
-            return
-        timeout_s = self._settings.sql_timeout_s
-        stop_at_s = time.monotonic() + timeout_s
-        for each in events:
-            if time.monotonic() > stop_at_s:
-                raise EventstormError(f"the search took more than {timeout_s:g} s: ask for one topic, or a rarer text")
-            if text in each.topic or text in (json_text(each.data) or "").lower():
-                yield each
 
     def _topics(self) -> list[str]:
         return [row[0] for row in self._connection.session().execute(self._schema.statement("topics").bind(()))]

@@ -7,7 +7,6 @@ plain is not guessed from its types: it is, if its bytes come back.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from itertools import chain
@@ -16,36 +15,16 @@ from typing import Any
 import bson
 import msgspec
 from bson import json_util
-from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, TypeRegistry
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.int64 import Int64
+
+from eventstorm_sinks.stores._extended import BLOBS, INT32, Blob, spell_out
 
 __all__ = ["decode_document", "encode_documents"]
 
 
-class _Bytes(TypeDecoder):
-    """Keeps binary values of subtype 0 from being `bytes`, which msgspec would take for text in base 64."""
-
-    @property
-    def bson_type(self) -> type[bytes]:
-        """The type that `transform_bson` is called for."""
-        return bytes
-
-    def transform_bson(self, value: bytes) -> _Blob:
-        """Wrap a value."""
-        return _Blob(value)
-
-
-class _Blob:
-    __slots__ = ("value",)
-
-    def __init__(self, value: bytes) -> None:
-        self.value = value
-
-
 _options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
-_options_with_blobs = _options.with_options(type_registry=TypeRegistry([_Bytes()]))
-_int32 = range(-(2**31), 2**31)
-_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_options_with_blobs = _options.with_options(type_registry=BLOBS)
 # How many are encoded together: in C, while they are in the processor's cache. One that is not plain slows down these.
 _TOGETHER = 500
 # Where the elements lie in {"": [element, …]}: after two lengths, a type and an empty name, before two NULs; and what
@@ -87,7 +66,7 @@ def decode_document(text: str) -> bytes:
 
 def _to_int(value: Any) -> int:
     # Numbers come back by their size: a small one that was sent as 64 bits would not.
-    if isinstance(value, Int64) and int(value) not in _int32:
+    if isinstance(value, Int64) and int(value) not in INT32:
         return int(value)
     raise NotImplementedError
 
@@ -95,7 +74,7 @@ def _to_int(value: Any) -> int:
 def _to_extended(value: Any) -> Any:
     if isinstance(value, Int64):
         return int(value)
-    return json_util.default(value.value if isinstance(value, _Blob) else value, json_util.RELAXED_JSON_OPTIONS)
+    return json_util.default(value.value if isinstance(value, Blob) else value, json_util.RELAXED_JSON_OPTIONS)
 
 
 _to_lines = msgspec.json.Encoder(enc_hook=_to_int).encode_lines
@@ -125,17 +104,6 @@ def _encode_foreign(document: bytes) -> bytes:
     try:
         decoded = bson.decode(document, _options_with_blobs)
         text = _to_extended_json(decoded)
-        return _to_extended_json(_spell_out(decoded)) if b"null" in text else text
+        return _to_extended_json(spell_out(decoded)) if b"null" in text else text
     except Exception as error:  # as above
         raise ValueError(f"not a BSON document: {str(error)[:200]}") from None
-
-
-def _spell_out(value: Any) -> Any:
-    """Write the numbers that JSON lacks as Extended JSON does."""
-    if isinstance(value, dict):
-        return {key: _spell_out(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_spell_out(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$numberDouble": _NOT_FINITE.get(value, "NaN")}
-    return value

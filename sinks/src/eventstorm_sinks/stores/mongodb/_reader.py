@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import re
-import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -15,9 +14,9 @@ from pymongo import ASCENDING, DESCENDING
 
 from eventstorm.errors import EventstormError
 from eventstorm_sinks.batch import StoredEvent
-from eventstorm_sinks.live_values import json_text
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, SqlResult, TopicSummary
+from eventstorm_sinks.stores._search import containing
 from eventstorm_sinks.stores.mongodb._connect import Connection, guarded
 from eventstorm_sinks.stores.mongodb._envelope import decode_event
 from eventstorm_sinks.stores.mongodb._layout import Layout
@@ -117,19 +116,7 @@ class MongoReader:
                     cursor = cursor.limit(limit)
                 cursors.append(_events(cursor.max_time_ms(self._most_ms())))
             found = heapq.merge(*cursors, key=lambda each: each.ts_ms, reverse=True)
-            return list(islice(self._containing(found, text.lower()), limit))
-
-    def _containing(self, events: Iterator[StoredEvent], text: str) -> Iterator[StoredEvent]:
-        if not text:
-            yield from events
-            return
-        timeout_s = self._settings.sql_timeout_s
-        stop_at_s = time.monotonic() + timeout_s
-        for each in events:
-            if time.monotonic() > stop_at_s:
-                raise EventstormError(f"the search took more than {timeout_s:g} s: ask for one topic, or a rarer text")
-            if text in each.topic or text in (json_text(each.data) or "").lower():
-                yield each
+            return list(islice(containing(found, text, self._settings.sql_timeout_s), limit))
 
     def sql(self, query: str, *, max_rows: int, timeout_s: float, cancelled: Any = None) -> SqlResult:
         """Refuse: MongoDB does not speak SQL."""
