@@ -93,8 +93,8 @@ class Workers:
         self.egress = settings.egress
         self._workers: list[_Worker] = []
         self._news: queue.Queue[_News] = queue.Queue()
-        self._ended: list[Report] = []
-        """The last reports of those that ended by themselves."""
+        self._ended = Report()
+        """What those did in all that ended by themselves."""
         self._threads: list[threading.Thread] = []
 
     @property
@@ -214,7 +214,7 @@ class Workers:
 
     def _note_end(self, worker: _Worker, process: subprocess.Popen[bytes]) -> None:
         _close_input(process)
-        self._ended.append(worker.last)
+        self._ended = _sum_of(self._ended, worker.last)
         worker.last = Report()
         now_s = time.monotonic()
         if now_s - worker.started_s > RAN_WELL_S:
@@ -256,22 +256,26 @@ class Workers:
 
     def report(self) -> Report:
         """Return what all workers have done so far, as they last told: a second ago, of one that was killed."""
-        total = Report()
-        stores: dict[str, StoreReport] = {}
-        for each in (*self._ended, *(worker.last for worker in self._workers)):
-            total.received += each.received
-            total.lost_source += each.lost_source
-            total.lost_way += each.lost_way
-            total.malformed += each.malformed
-            for store in each.stores:
-                sum_ = stores.setdefault(store.url, StoreReport(store.url, 0, 0, 0, 0, ""))
-                sum_.stored += store.stored
-                sum_.refused += store.refused
-                sum_.overflowed += store.overflowed
-                sum_.queue_bytes += store.queue_bytes
-                sum_.last_error = store.last_error or sum_.last_error
-        total.stores = list(stores.values())
-        return total
+        return _sum_of(self._ended, *(worker.last for worker in self._workers))
+
+
+def _sum_of(*reports: Report) -> Report:
+    total = Report()
+    stores: dict[str, StoreReport] = {}
+    for each in reports:
+        total.received += each.received
+        total.lost_source += each.lost_source
+        total.lost_way += each.lost_way
+        total.malformed += each.malformed
+        for store in each.stores:
+            sum_ = stores.setdefault(store.url, StoreReport(store.url, 0, 0, 0, 0, ""))
+            sum_.stored += store.stored
+            sum_.refused += store.refused
+            sum_.overflowed += store.overflowed
+            sum_.queue_bytes += store.queue_bytes
+            sum_.last_error = store.last_error or sum_.last_error
+    total.stores = list(stores.values())
+    return total
 
 
 def _following(address: str, count: int) -> str:
