@@ -165,9 +165,11 @@ def serving(folder: Path, endpoint: str, port: int, *command: str, **variables: 
             time.sleep(0.05)  # between two looks at another process
         yield log
     finally:
-        # The whole group, as Ctrl-C does: reloaders and workers too.
+        # The whole group, as Ctrl-C does: reloaders and workers too. But a worker of gunicorn with threads, which its
+        # master tells to quit as well, then sometimes waits for its own lock for ever, without eventstorm too.
+        tell = os.kill if "--threads" in command else os.killpg
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGINT)
+            tell(server.pid, signal.SIGINT)
         try:
             server.wait(DEADLINE_S)
         finally:

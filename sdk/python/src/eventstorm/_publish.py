@@ -182,6 +182,8 @@ class Publisher:
                 if self._said_goodbye or not may_send or now_s >= self.close_deadline:
                     return
                 self._say_goodbye(socket, now_s)
+                if not self._outbox:
+                    return
             self._sleep(poller, now_s, first_event_at)
 
     # The router
