@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstorm.commands import check
 from eventstorm.errors import EventstormError, StartError
 from eventstorm.wire import Event, event_id
 from eventstorm_sinks.batch import Source, StoredEvent
@@ -144,6 +146,16 @@ def test_the_command_starts_without_its_server(tmp_path: Path) -> None:
     lines = sink.end(2)  # type: ignore[arg-type]
     assert any("stored 0 events" in line for line in lines)
     assert "hush" not in "".join(lines)
+
+
+def test_checking_a_server_that_is_away_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its password."""
+    port = free_port()
+    arguments = argparse.Namespace(what=f"mongodb://me:hush@127.0.0.1:{port}/db", json=False)
+    assert check.run(arguments) == 1
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"mongodb://me:***@127.0.0.1:{port}/db: 127.0.0.1:{port}: ")
+    assert "refused" in line
 
 
 def test_a_fold_is_what_it_says() -> None:

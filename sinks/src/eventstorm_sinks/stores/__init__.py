@@ -94,7 +94,8 @@ class Store(Readable, Protocol):
     restart.
 
     A store may have the class methods ``open_to_read`` and ``open_to_insert`` too, with the same arguments: to be read
-    and copied into, making nothing that is not there and disturbing no sink that writes, where that is possible.
+    and copied into, making nothing that is not there and disturbing no sink that writes, where that is possible. What
+    these give may have more to tell to ``eventstorm check``: see `eventstorm_sinks.stores.examine`.
     """
 
     def __init__(self, location: str, settings: SinkSettings) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch
+from eventstorm_sinks.stores.examine import Finding
 
 __all__ = ["INDEXES", "Layout"]
 
@@ -69,15 +70,50 @@ class Layout:
         collection = self._database[name]
         there = _indexes(collection)
         for index, keys in INDEXES.items():
-            wanted: dict[str, Any] = {}
-            if index == "ts_1" and self._keep_s is not None:
-                wanted["expireAfterSeconds"] = max(1, int(self._keep_s))
-            if index in there and there[index] != wanted.get("expireAfterSeconds"):
+            wanted = self._options(index)
+            if index in there and there[index].get("expireAfterSeconds") != wanted.get("expireAfterSeconds"):
                 collection.drop_index(index)
                 del there[index]
             if index not in there:
                 collection.create_index(keys, name=index, **wanted)
         self._ready.add(name)
+
+    def _options(self, index: str) -> dict[str, Any]:
+        """Return what an index has beside its keys."""
+        return {"expireAfterSeconds": max(1, int(self._keep_s))} if index == "ts_1" and self._keep_s else {}
+
+    def examine(self) -> Iterator[Finding]:
+        """Tell of each collection which of the indexes it has, and what is missing or other than `prepare` makes it."""
+        names = self.names()
+        if not names:
+            yield Finding(f"no events yet: a sink makes {self._base!r} and its indexes when it starts")
+        for name in names:
+            there = _indexes(self._database[name])
+            yield Finding(f"{name}: about {self._database[name].estimated_document_count():,} events")
+            for index, keys in INDEXES.items():
+                shown = "{" + ", ".join(f"{key}: {order}" for key, order in keys) + "}"
+                found = there.get(index)
+                if found is None:
+                    yield Finding(f"{name}: no index {shown}; a sink makes it when it starts", is_wrong=True)
+                elif list(found["key"].items()) != keys:
+                    other = dict(found["key"])
+                    yield Finding(
+                        f"{name}: the index {index!r} is on {other}, not on {shown}; drop it, and restart the sink",
+                        is_wrong=True,
+                    )
+                else:
+                    yield self._age_finding(name, index, shown, found.get("expireAfterSeconds"))
+
+    def _age_finding(self, name: str, index: str, shown: str, seconds: int | None) -> Finding:
+        wanted = self._options(index).get("expireAfterSeconds")
+        removes = f"removes events after {seconds:,} s" if seconds is not None else "removes no events"
+        if seconds == wanted:
+            return Finding(f"{name}: index {shown}" + (f", {removes}" if index == "ts_1" else ""))
+        asked = f"after {wanted:,} s" if wanted is not None else "none"
+        return Finding(
+            f"{name}: the index {shown} {removes}, `keep` asks for {asked}; a sink changes it when it starts",
+            is_wrong=True,
+        )
 
     def forget_prepared(self) -> None:
         """Look again what is there, since the server may be another one."""
@@ -94,6 +130,8 @@ class Layout:
         last = _day(stop_ms - 1) if stop_ms is not None else "~"
         found = []
         for name in sorted(self._database.list_collection_names(filter={"name": {"$regex": pattern}})):
+            if not re.search(pattern, name):  # not every server of the protocol minds the filter
+                continue
             rest = name[len(self._base) :]
             if rest.startswith("_"):
                 is_asked = first <= rest[1:] <= last
@@ -121,10 +159,10 @@ class Layout:
         return old
 
 
-def _indexes(collection: Collection[RawBSONDocument]) -> dict[str, int | None]:
-    """Return the names of the indexes, each with the seconds after which it removes events."""
+def _indexes(collection: Collection[RawBSONDocument]) -> dict[str, Mapping[str, Any]]:
+    """Return the indexes by their names."""
     try:
-        return {each["name"]: each.get("expireAfterSeconds") for each in collection.list_indexes()}
+        return {each["name"]: each for each in collection.list_indexes()}
     except OperationFailure as error:
         if error.code == 26:  # there is no such collection yet
             return {}

@@ -17,6 +17,7 @@ from eventstorm_sinks.batch import StoredEvent
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, SqlResult, TopicSummary
 from eventstorm_sinks.stores._search import containing
+from eventstorm_sinks.stores.examine import Finding
 from eventstorm_sinks.stores.mongodb._connect import Connection, guarded
 from eventstorm_sinks.stores.mongodb._envelope import decode_event
 from eventstorm_sinks.stores.mongodb._layout import Layout
@@ -117,6 +118,11 @@ class MongoReader:
                 cursors.append(_events(cursor.max_time_ms(self._most_ms())))
             found = heapq.merge(*cursors, key=lambda each: each.ts_ms, reverse=True)
             return list(islice(containing(found, text, self._settings.sql_timeout_s), limit))
+
+    def examine(self) -> Iterator[Finding]:
+        """Tell what the collections have beside their events; see `eventstorm_sinks.stores.examine`."""
+        with guarded(self._connection.name, whatever=True):
+            yield from self._layout.examine()
 
     def sql(self, query: str, *, max_rows: int, timeout_s: float, cancelled: Any = None) -> SqlResult:
         """Refuse: MongoDB does not speak SQL."""
