@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import io
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from wsgiref.util import FileWrapper
 
@@ -127,6 +128,56 @@ def _eventstorm(kind: str) -> Any:
     return app
 
 
+def _least(kind: str) -> Any:
+    """The least that recording takes in Python: see status, size and time, and encode a hit; it is sent nowhere."""
+    import bson
+
+    app = APPLICATIONS[kind]()
+    fields = {"method": "GET", "path": ENVIRON["PATH_INFO"], "query": ENVIRON["QUERY_STRING"], "headers": _HEADERS}
+
+    def hit(status: object, size: int, start_s: float) -> None:
+        bson.encode({"http": fields, "status": status, "size": size, "duration": time.perf_counter() - start_s})
+
+    def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_s, seen, size = time.perf_counter(), "", 0
+
+        def start(status: str, *rest: Any) -> Any:
+            nonlocal seen
+            seen = status
+            return start_response(status, *rest)
+
+        body = whole(environ, start)
+        try:
+            for part in body:
+                size += len(part)
+                yield part
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+            hit(int(seen[:3]), size, start_s)
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        start_s, status, size = time.perf_counter(), 0, 0
+
+        async def noted(message: Any) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                size += len(message["body"])
+            await send(message)
+
+        await app(scope, receive, noted)
+        if scope["type"] == "http":
+            hit(status, size, start_s)
+
+    if kind == "flask":
+        whole, app.wsgi_app = app.wsgi_app, wsgi
+        return app
+    whole = app
+    return wsgi if kind == "wsgi" else asgi
+
+
 def _opentelemetry(kind: str) -> Any:
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
@@ -199,6 +250,7 @@ def _sentry(kind: str) -> Any:
 TOOLS: dict[str, Callable[[str], Any]] = {
     "bare": _bare,
     "eventstorm": _eventstorm,
+    "least": _least,
     "opentelemetry": _opentelemetry,
     "sentry": _sentry,
 }
