@@ -13,7 +13,7 @@ ANSWERS = {"bad": "550 5.1.1 no such user, they say", "later": "450 4.2.0 greyli
 class _Session(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         self.say("220 sink ESMTP")
-        lmtp, accepted = False, 0
+        lmtp, accepted = False, list[str]()
         while line := self.rfile.readline(10_000):
             verb = line[:4].upper()
             if verb in (b"EHLO", b"LHLO"):
@@ -25,15 +25,17 @@ class _Session(socketserver.StreamRequestHandler):
                 if user.startswith("second-try") and user not in self.server.seen:  # type: ignore[attr-defined]
                     self.server.seen.add(user)  # type: ignore[attr-defined]
                     answer = "451 4.7.1 come again"
-                accepted += answer.startswith("2")
+                if answer.startswith("2"):
+                    accepted.append(user)
                 self.say(answer)
             elif verb == b"DATA":
                 self.say("354 go on")
                 while self.rfile.readline(10_000) not in (b".\r\n", b""):
                     pass
-                for _ in range(accepted if lmtp else 1):
-                    self.say("250 2.0.0 ok: queued as SINK")
-                accepted = 0
+                # LMTP answers for each recipient.
+                for user in accepted if lmtp else [""]:
+                    self.say("554 5.3.0 not after all" if user == "late" else "250 2.0.0 ok: queued as SINK")
+                accepted.clear()
             elif verb == b"QUIT":
                 self.say("221 2.0.0 bye")
                 return

@@ -16,6 +16,7 @@ from eventstorm_integrations.logs.postfix.lines import (
     Reject,
     client_of,
     read_delivery,
+    read_proxy_reject,
     read_reject,
     split_queue_id,
 )
@@ -27,10 +28,10 @@ from eventstorm_integrations.logs.times import LineClock, zone_named
 
 __all__ = ["PostfixParser"]
 
-_LOST = re.compile(
-    r"((?:lost connection|timeout|too many errors) after [\w-]+)(?: \(.{1,40}\))? from (.*)\Z", re.DOTALL
-)
 _ABORTED_S = 60.0
+# A filter that gives messages on to a second smtpd passes on what that refuses, at once.
+_PASSED_ON_S = 10.0
+_MOST_PASSED_ON = 100
 
 _STARTED = re.compile(r"client=([^,]*)(?:, (.*))?\Z", re.DOTALL)
 _QUEUED = re.compile(rf"from={ADDRESS}, (?:size=(\d{{1,18}}), nrcpt=(\d{{1,9}})|status=([\w-]+))")
@@ -42,7 +43,6 @@ _LOST = re.compile(
     r"((?:lost connection|timeout|too many errors) after [\w-]+)(?: \(.{1,40}\))? from (.*)\Z", re.DOTALL
 )
 _SASL = re.compile(r"warning: (.*?): SASL ([\w-]+) authentication failed(?:: (.*))?\Z", re.DOTALL)
-_PROXY_ACCEPT = re.compile(r"proxy-accept: ")
 _PREGREET = re.compile(
     r"(PREGREET \d+ after [\d.]+|HANGUP after [\d.]+|DNSBL rank \d+|COMMAND \w+ LIMIT|BARE NEWLINE|NON-SMTP COMMAND"
     r"|COMMAND PIPELINING)[^\[]*(\[.*)\Z",
@@ -59,6 +59,8 @@ class PostfixParser:
         self._messages = Messages(settings.max_transactions)
         self._sessions = Sessions(settings.max_transactions)
         self._given_up: dict[str, float] = {}
+        # What was refused behind a filter, by host, sender, recipient and reason.
+        self._refused_behind: dict[tuple[str, str | None, str | None, str], float] = {}
         self._daemons: dict[str, Callable[[Record, str, str, str], Iterator[Event]]] = {
             "bounce": self._bounce,
             "cleanup": self._cleanup,
@@ -94,7 +96,7 @@ class PostfixParser:
                 message = self._messages.get(key)
                 if message is not None and not message.queued:
                     self._messages.pop(key)
-                    events.append(message.event(message.last_s, "aborted"))
+                    events.append(message.event(message.last_s, message.verdict or "aborted"))
         events += self._messages.expire(now_s - self._timeout_s)
         events += self._sessions.expire(now_s)
         return events
@@ -123,13 +125,15 @@ class PostfixParser:
             session.sent = True
             if key:  # NOQUEUE: in front of a proxy, whose smtpd behind it gives the message its id
                 yield from self._start(key, record, text, session)
-        elif reject := read_reject(text.removeprefix("NOQUEUE: ")):
+        elif reject := read_reject(text.removeprefix("NOQUEUE: ")) or read_proxy_reject(text):
             session = self._sessions.touch(process, record.ts_s, record.host, reject.client)
             session.sent = True
+            if reject.client is None and session.client.address:
+                reject = reject._replace(client=session.client)
             yield from self._rejected(key, record, reject)
         elif lost := _LOST.match(text):
             session = self._sessions.touch(process, record.ts_s, record.host, client_of(lost[2]))
-            session.reason = lost[1]
+            session.reason = session.reason or lost[1]
             for each in session.messages[-1:]:
                 if (message := self._messages.get(each)) and not message.queued:
                     message.reason = lost[1]
@@ -138,7 +142,10 @@ class PostfixParser:
             session = self._sessions.touch(process, record.ts_s, record.host, client_of(failed[1]))
             auth = session.about.setdefault("auth", {"method": failed[2], "failures": 0})
             auth["failures"] += 1
-            session.reason = f"authentication failed: {failed[3].strip()}" if failed[3] else "authentication failed"
+            reason, _, user = (failed[3] or "").partition(", sasl_username=")
+            if user and user != "(unavailable)":
+                auth["username"] = user
+            session.reason = f"authentication failed: {reason.strip()}" if reason else "authentication failed"
         elif text.startswith(("warning: non-SMTP command from ", "improper command pipelining after ")):
             kind, _, rest = text.removeprefix("warning: ").partition(" from ")
             session = self._sessions.touch(process, record.ts_s, record.host, client_of(rest))
@@ -207,11 +214,15 @@ class PostfixParser:
                 message.about["message_id"] = found[1].removeprefix("<").removesuffix(">")
         elif reject := read_reject(text):
             yield from self._rejected(key, record, reject)
+        elif (delivery := read_delivery(text)) and (refused := self._messages.get(key)) and refused.verdict:
+            refused.deliver(delivery.recipient)
 
     def _rejected(self, key: str, record: Record, reject: Reject) -> Iterator[Event]:
         if not reject.action.endswith("reject"):
             if key:
                 yield from self._dropped(key, record, reject)
+            return
+        if reject.action == "proxy-reject" and self._is_passed_on(record, reject):
             return
         recipient: dict[str, Any] = {"to": reject.recipient, "status": "rejected"}
         if reject.dsn:
@@ -236,14 +247,27 @@ class PostfixParser:
         if reject.helo:
             about["helo"] = reject.helo
         about["stage"], about["by"] = reject.stage, reject.action
-        message.reason = reject.reason
-        if reject.recipient is not None and not any(each["to"] == reject.recipient for each in message.recipients):
-            message.recipients.append(recipient)
-        event = message.event(record.ts_s, "rejected")
         for name, value in (("code", reject.code), ("dsn", reject.dsn)):
             if value:
-                event.data[name] = value  # type: ignore[index]  # made just now
-        yield event
+                about[name] = value
+        message.reason = reject.reason
+        if "uid" in about:  # nobody is there to be told; a notification will be sent, and is the end
+            message.verdict = "rejected"
+            self._messages.put(key, message)
+            self._given_up[key] = record.ts_s
+            return
+        if reject.recipient is not None and not any(each["to"] == reject.recipient for each in message.recipients):
+            message.recipients.append(recipient)
+        if "proxy" in about:
+            while len(self._refused_behind) >= _MOST_PASSED_ON:
+                del self._refused_behind[next(iter(self._refused_behind))]
+            self._refused_behind[record.host, reject.sender, reject.recipient, reject.reason] = record.ts_s
+        yield message.event(record.ts_s, "rejected")
+
+    def _is_passed_on(self, record: Record, reject: Reject) -> bool:
+        """Tell whether the message was told of already, by the smtpd behind the filter that refuses it now."""
+        behind_s = self._refused_behind.pop((record.host, reject.sender, reject.recipient, reject.reason), None)
+        return behind_s is not None and record.ts_s - behind_s < _PASSED_ON_S
 
     def _dropped(self, key: str, record: Record, drop: Reject) -> Iterator[Event]:
         """Note that a message is thrown away, or held in the queue until somebody lets it go."""
@@ -286,7 +310,10 @@ class PostfixParser:
             message = self._messages.touch(key, record.host, record.ts_s)
             message.about.setdefault("notifications", []).append(found[1])
             self._child(key, found[1], record, "notification_for")
-        return iter(())
+            if message.verdict:
+                self._messages.pop(key)
+                self._given_up.pop(key, None)
+                yield message.event(record.ts_s, message.verdict)
 
     def _delivery_agent(self, record: Record, instance: str, key: str, text: str) -> Iterator[Event]:
         """Read what smtp, lmtp, local, virtual, pipe, error, discard say alike."""

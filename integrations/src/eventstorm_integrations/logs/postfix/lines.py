@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-__all__ = ["ADDRESS", "Client", "Delivery", "Reject", "client_of", "read_delivery", "read_reject", "split_queue_id"]
+__all__ = [
+    "ADDRESS",
+    "Client",
+    "Delivery",
+    "Reject",
+    "client_of",
+    "read_delivery",
+    "read_proxy_reject",
+    "read_reject",
+    "split_queue_id",
+]
 
 # Short ones are hexadecimal: microseconds and inode. Long ones have no vowels, so they are no words.
 _QUEUE_ID = re.compile(r"([0-9A-F]{5,20}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,24}): ?(.*)\Z", re.DOTALL)
@@ -30,6 +40,10 @@ _BARE_REPLY = re.compile(r"(\d{3}) (.*)\Z", re.DOTALL)
 _TAIL = re.compile(
     rf"; (?:client=\S+ )?from={ADDRESS}(?: to={ADDRESS})?(?: proto=(\w+))?(?: helo=<([^>]*)>)?(?:: (.*))?\Z",
     re.DOTALL,
+)
+_PROXY_REJECT = re.compile(
+    rf'warning: proxy \S+ rejected "(mail|rcpt|data)(?: (?:FROM|TO):{ADDRESS}[^"]*)?": "(.*)"\Z',
+    re.DOTALL | re.IGNORECASE,
 )
 _TAIL_WITHOUT_SENDER = re.compile(r"; proto=(\w+)(?: helo=<([^>]*)>)?\Z")
 
@@ -143,6 +157,22 @@ def read_reject(text: str) -> Reject | None:
                 reply = rest.partition(f"]:{client.port}: ")[2]
         else:
             reply = rest.removeprefix(": ")
+    code, dsn, reason = _reply(reply)
+    return Reject(action, stage, client, code, dsn, reason, sender, recipient, protocol, helo)
+
+
+def read_proxy_reject(text: str) -> Reject | None:
+    """Read ``warning: proxy PLACE rejected "rcpt TO:<…>": "554 …"``: what a filter in front of the queue refused."""
+    found = _PROXY_REJECT.match(text)
+    if found is None:
+        return None
+    stage = found[1].upper()
+    sender, recipient = (found[2] if stage == "MAIL" else None), (found[2] if stage == "RCPT" else None)
+    return Reject("proxy-reject", stage, None, *_reply(found[3]), sender, recipient, "", "")
+
+
+def _reply(reply: str) -> tuple[int | None, str, str]:
+    """Split an answer into its code, its enhanced status and its text."""
     code, dsn, reason = None, "", reply
     if parts := _REPLY.match(reply):
         code, dsn, reason = int(parts[1]) if parts[1] else None, parts[2], parts[3]
@@ -150,4 +180,4 @@ def read_reject(text: str) -> Reject | None:
         code, reason = int(parts[1]), parts[2]
     if reason.startswith("<") and ">: " in reason:  # the name that was refused, which is in a field of its own
         reason = reason.partition(">: ")[2]
-    return Reject(action, stage, client, code, dsn, reason, sender, recipient, protocol, helo)
+    return code, dsn, reason

@@ -32,6 +32,8 @@ class Message:
     omitted: int = 0
     expired: bool = False
     reason: str = ""
+    verdict: str = ""
+    """What became of it, though there is more to come."""
 
     def deliver(self, recipient: dict[str, Any]) -> None:
         """Note an attempt; the last one of a recipient counts."""
@@ -58,8 +60,8 @@ class Message:
             if each["status"] == "deferred":
                 each["status"] = "expired"
 
-    def outcome(self) -> str:
-        """Return what became of it, in one word."""
+    def outcome(self, *, ended: bool) -> str:
+        """Return what became of it, in one word, as far as it is known."""
         if self.expired:
             return "expired"
         states = {each["status"] for each in self.recipients if each["status"] != "rejected"}
@@ -67,12 +69,14 @@ class Message:
             return str(*states)
         if "deferred" in states:
             return "deferred"
-        return "partial" if states else "rejected" if self.recipients else "removed"
+        if states or self.recipients:
+            return "partial" if states else "rejected"
+        return "removed" if ended else "held" if "held" in self.about else "unknown"
 
     def event(self, ts_s: float, outcome: str = "", *, incomplete: bool = False) -> Event:
         """Return the event of the message as it is now."""
         data: dict[str, Any] = {"queue_id": self.queue_id} if self.queue_id else {}
-        data |= {"outcome": outcome or self.outcome(), **self.about}
+        data |= {"outcome": outcome or self.outcome(ended=not incomplete), **self.about}
         if self.reason:
             data["reason"] = self.reason
         data["recipients"] = self.recipients
@@ -108,6 +112,10 @@ class Messages:
         message.last_s = max(message.last_s, ts_s)
         self._messages[key] = message
         return message
+
+    def put(self, key: str, message: Message) -> None:
+        """Put back what was taken out."""
+        self._messages[key] = message
 
     def pop(self, key: str) -> Message | None:
         """Take a message out."""

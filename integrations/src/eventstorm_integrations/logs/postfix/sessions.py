@@ -1,4 +1,7 @@
-"""The SMTP sessions that clients have with smtpd and postscreen, and the event of one in which no mail was sent."""
+"""The SMTP sessions that clients have with smtpd and postscreen, and the event of one.
+
+There is one if no mail was sent in it, or a login failed.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +64,9 @@ class Sessions:
         return session
 
     def end(self, key: str, ts_s: float, text: str = "", *, incomplete: bool = False) -> Iterator[Event]:
-        """End a session; yields its event if nothing was sent in it."""
+        """End a session; yields its event if nothing was sent in it, or a login failed."""
         session = self._sessions.pop(key, None)
-        if session is None or session.sent:
+        if session is None or (session.sent and "auth" not in session.about):
             return
         data: dict[str, Any] = {"client": session.client.document(), **session.about}
         if session.reason:
