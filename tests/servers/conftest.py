@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from servers.cassandra_server import CassandraServer
-from servers.mongodb_server import MongoServer
+from servers.mongodb_server import FerretServer, MongoServer
 
 pytest.register_assert_rewrite("eventstorm_sinks.stores.conformance")
 
@@ -33,9 +33,28 @@ def mongodb(tmp_path: Path) -> Iterator[MongoServer]:
 @pytest.fixture
 def database_url(shared_mongodb: MongoServer, request: pytest.FixtureRequest) -> str:
     """The URL of a new database."""
+    return f"{shared_mongodb.url}/{_new_name(request)}"
+
+
+def _new_name(request: pytest.FixtureRequest) -> str:
     number = getattr(request.config, "_databases", 0) + 1
     request.config._databases = number
-    return f"{shared_mongodb.url}/test_{number}"
+    return f"test_{number}"
+
+
+@pytest.fixture(scope="session")
+def shared_ferretdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FerretServer]:
+    """Another kind of server, for all tests that do it no harm."""
+    server = FerretServer(tmp_path_factory.mktemp("ferretdb"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def ferretdb_url(shared_ferretdb: FerretServer, request: pytest.FixtureRequest) -> str:
+    """The URL of a new database on it."""
+    return f"{shared_ferretdb.url}/{_new_name(request)}"
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""mongo-java-server as a process: an independent server of MongoDB's protocol, made of jars of Maven Central."""
+"""Two independent servers of MongoDB's protocol as processes: mongo-java-server, and FerretDB on SQLite."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from servers.golang import ferretdb
 from servers.maven import fetched
 
 VERSION = "1.47.0"
@@ -36,34 +38,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class MongoServer:
-    """A server with its data in a file, which can be killed, started again, paused, and made to fail."""
+class Server:
+    """A server with its data in a folder, which can be killed, started again, and paused."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"mongodb://127.0.0.1:{self.port}"
-        self._data, self._fault = folder / "data.mv", folder / "fault"
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    def client(self, **options: Any) -> MongoClient[dict[str, Any]]:
+        """Connect as somebody who may do all."""
+        return MongoClient(self.url, **options)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        arguments = [str(self.port), str(self._data), str(self._fault)]
-        self._process = subprocess.Popen(
-            [
-                "java",
-                "-XX:TieredStopAtLevel=1",
-                "-XX:+UseSerialGC",
-                "-Xmx512m",
-                "-cp",
-                class_path(),
-                "MongoServer",
-                *arguments,
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
         give_up_s = time.monotonic() + DEADLINE_S
-        with MongoClient(self.url, serverSelectionTimeoutMS=200) as client:
+        with self.client(serverSelectionTimeoutMS=200) as client:
             while True:
                 try:
                     client.admin.command("ping")
@@ -79,6 +75,13 @@ class MongoServer:
             self._process.wait()
             self._process = None
 
+    def stop(self) -> None:
+        """End it as one should."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(DEADLINE_S)
+        self._process = None
+
     def pause(self) -> None:
         """Stop it where it is."""
         assert self._process is not None
@@ -89,6 +92,18 @@ class MongoServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+
+class MongoServer(Server):
+    """mongo-java-server, which can be made to fail too."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._fault = folder / "fault"
+
+    def _command(self) -> list[str]:
+        java = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-cp", class_path()]
+        return [*java, "MongoServer", str(self.port), str(self.folder / "data.mv"), str(self._fault)]
+
     def fail(self, command: str, code: int, text: str) -> None:
         """Answer a command by an error, until `mend`."""
         self._fault.write_text(f"{command} {code} {text}")
@@ -96,3 +111,48 @@ class MongoServer:
     def mend(self) -> None:
         """Answer as usual again."""
         self._fault.unlink(missing_ok=True)
+
+
+class FerretServer(Server):
+    """FerretDB, whose SQLite files outlive it.
+
+    Args:
+        folder: for its files.
+        data: another folder for the data.
+        certificates: a folder with ``server.pem`` and ``server.key``: it speaks TLS at `tls_port` too.
+        password: it asks for a login; who may do all is ``admin``.
+    """
+
+    def __init__(
+        self, folder: Path, data: Path | None = None, certificates: Path | None = None, password: str = ""
+    ) -> None:
+        super().__init__(folder)
+        self._data, self._certificates, self._password = data or folder / "data", certificates, password
+        self.tls_port = free_port()
+
+    def client(self, **options: Any) -> MongoClient[dict[str, Any]]:
+        """Connect as somebody who may do all."""
+        login = {"username": "admin", "password": self._password} if self._password else {}
+        return MongoClient(self.url, **login, **options)
+
+    def _command(self) -> list[str]:
+        self._data.mkdir(exist_ok=True)
+        options = {
+            "handler": "sqlite",
+            "sqlite-url": f"file:{self._data}/",
+            "state-dir": str(self.folder),
+            "listen-addr": f"127.0.0.1:{self.port}",
+            "debug-addr": "-",
+            "log-level": "ERROR",
+            "telemetry": "disable",
+        }
+        if self._certificates:
+            options |= {
+                "listen-tls": f"127.0.0.1:{self.tls_port}",
+                "listen-tls-cert-file": str(self._certificates / "server.pem"),
+                "listen-tls-key-file": str(self._certificates / "server.key"),
+            }
+        if self._password:
+            options |= {"setup-database": "admin", "setup-username": "admin", "setup-password": self._password}
+        login = ["--test-enable-new-auth"] if self._password else []
+        return [str(ferretdb()), *login, *(f"--{name}={value}" for name, value in options.items())]

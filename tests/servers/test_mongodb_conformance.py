@@ -22,6 +22,25 @@ UNKNOWN = {
 }
 KNOWN = {name: document for name, document in DOCUMENTS.items() if name not in UNKNOWN}
 
+# FerretDB has neither arrays in arrays, nor infinities, nor these types and names; and of minus zero it makes zero.
+UNKNOWN_TO_FERRETDB = {
+    "arrays",
+    "doubles",
+    "not finite",
+    "decimal128",
+    "code",
+    "min and max key",
+    "database reference",
+    "symbol",
+    "undefined",
+    "names",
+    "names that look like Extended JSON",
+    "a document that looks like Extended JSON",
+    "a name twice",
+    "array with odd names",
+}
+KNOWN_TO_FERRETDB = {name: document for name, document in DOCUMENTS.items() if name not in UNKNOWN_TO_FERRETDB}
+
 
 class TestMongodb(StoreConformance):
     """All of the kit."""
@@ -55,3 +74,30 @@ class TestMongodb(StoreConformance):
         assert writer.close(timeout_s=30) == 0
         [book] = open().books()
         assert (book.stored, book.refused) == (3, 1)
+
+
+class TestFerretdb(StoreConformance):
+    """All of the kit on FerretDB, which keeps its data in SQLite."""
+
+    @pytest.fixture
+    def url(self, ferretdb_url: str) -> str:
+        """A new database."""
+        return ferretdb_url
+
+    @pytest.fixture(autouse=True)
+    def _known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(conformance, "DOCUMENTS", KNOWN_TO_FERRETDB)
+
+    @pytest.mark.parametrize("name", KNOWN_TO_FERRETDB)
+    def test_what_goes_in_comes_back_equal(self, store: Store, name: str) -> None:
+        """Every BSON type that this server knows."""
+        super().test_what_goes_in_comes_back_equal(store, name)
+
+    def test_what_this_server_cannot_hold_is_refused_alone(self, open: Callable[[], Store]) -> None:
+        """Whether it says so, or hangs up."""
+        writer = conformance._writer(open())
+        unknown = [DOCUMENTS["arrays"], DOCUMENTS["symbol"]]
+        writer.put(conformance._message(0, [*conformance._numbered(0), *unknown, *conformance._numbered(1)]))
+        assert writer.close(timeout_s=30) == 0
+        [book] = open().books()
+        assert (book.stored, book.refused) == (2, len(unknown))

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
-from servers.mongodb_server import MongoServer
+from servers.mongodb_server import MongoServer, Server
 from sinks.test_faults import Process, Rig, check, wait_for
 
 # What tells of the server being away soon enough for a test; and waits for an answer not much longer.
@@ -25,11 +24,15 @@ OPTIONS = "serverSelectionTimeoutMS=200&socketTimeoutMS=3000"
 class MongoRig(Rig):
     """A rig whose sink writes to MongoDB."""
 
-    def __init__(self, path: Path, server: MongoServer) -> None:
+    server: MongoServer
+
+    def __init__(self, path: Path, server: Server) -> None:
         super().__init__(path)
-        self.server = server
+        if isinstance(server, MongoServer):
+            self.server = server
         self.store = f"{server.url}/faults?{OPTIONS}"
-        self.outsider: MongoClient[dict[str, object]] = MongoClient(f"{server.url}/?{OPTIONS}", connect=False)
+        self.settled_store = f"{server.url}/faults"  # with time enough for a busy machine
+        self.outsider = server.client(serverSelectionTimeoutMS=200, socketTimeoutMS=3000, connect=False)
 
     def calm_source(self, rounds: int = 10_000, size: int = 50) -> Process:
         """Start a source that emits 2,000 events a second at most, which such a server keeps up with."""
@@ -52,7 +55,7 @@ class MongoRig(Rig):
         figures = self.finish(*sources)
         self.wait_until_told(figures)
         said = self.end(sink, signal.SIGTERM)
-        self.store = f"{self.server.url}/faults"  # with time enough for a busy machine
+        self.store = self.settled_store
         books = self.books()
         check(books, figures)
         store = open_store(self.store, SinkSettings())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WriteConcernError
@@ -130,12 +130,29 @@ class MongoArchive(MongoReader):
         answer = database.command("insert", name, documents=documents, ordered=False, writeConcern=concern)
         if failed := answer.get("writeConcernError"):
             raise WriteConcernError(failed.get("errmsg", ""), failed.get("code"), failed)
-        errors = [each for each in answer.get("writeErrors", ()) if not _is_stored(each)]
+        errors = self._not_stored(name, documents, answer.get("writeErrors", ()))
         for error in (OperationFailure(each.get("errmsg", ""), each.get("code")) for each in errors):
             if is_unavailable(error):
                 raise error
         if errors:
             raise ValueError(f"{len(errors)} events refused, the first since: {errors[0].get('errmsg')}")
+
+    def _not_stored(
+        self, name: str, documents: Sequence[RawBSONDocument], errors: Iterable[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Leave out the errors that say that the event is there already.
+
+        A duplicate under another unique index, which somebody made, is an event that is not stored. Servers that do
+        not tell which index it was are asked for the event.
+        """
+        left = [each for each in errors if not _is_stored(each)]
+        doubtful = [each for each in left if each.get("code") == _DUPLICATE_KEY and "keyPattern" not in each]
+        if not doubtful:
+            return left
+        ids = {each["index"]: documents[each["index"]]["_id"] for each in doubtful}
+        found = self._connection.database[name].find({"_id": {"$in": list(ids.values())}}, {"_id": 1})
+        there = {each["_id"] for each in found}
+        return [each for each in left if ids.get(each["index"]) not in there]
 
     def _cause(self, error: Exception, batches: Sequence[Batch]) -> Exception:
         """Return why an insertion failed: the error, if it passes by itself, else what is wrong with the events."""
@@ -201,12 +218,6 @@ def _pieces(events: Events) -> Iterator[tuple[Events, int]]:
     yield events[first:], size_bytes
 
 
-def _is_stored(error: dict[str, object]) -> bool:
-    """Tell whether an error says that the event is there already.
-
-    A duplicate under another unique index, which somebody made, is an event that is not stored.
-    """
-    if error.get("code") != _DUPLICATE_KEY:
-        return False
-    pattern = error.get("keyPattern")
-    return "_id" in pattern if isinstance(pattern, dict) else "_id" in str(error.get("errmsg"))
+def _is_stored(error: Mapping[str, Any]) -> bool:
+    """Tell whether an error says by itself that the event is there already."""
+    return error.get("code") == _DUPLICATE_KEY and "_id" in error.get("keyPattern", ())

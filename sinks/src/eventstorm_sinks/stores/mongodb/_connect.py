@@ -125,6 +125,22 @@ def is_unavailable(error: BaseException) -> bool:
     )
 
 
+# What the driver says of a login or a certificate, and what to look at then.
+_REMEDIES = {
+    "uthentication failed": "look at the user, the password (a sign of its own as %40), and authSource in the URI",
+    "requires authentication": "write a user and a password into the URI: mongodb://USER:PASSWORD@HOST/DATABASE",
+    "not authorized": "give the user the role readWrite of the database",
+    "CERTIFICATE_VERIFY_FAILED": "name the authority that signed the server's certificate: tlsCAFile=FILE in the URI",
+    "IP address mismatch": "write the host as the server's certificate names it",
+    "Hostname mismatch": "write the host as the server's certificate names it",
+}
+
+
 def _first_line(error: BaseException) -> str:
-    # What follows is the driver's picture of the whole topology.
-    return f"{str(error).splitlines()[0].partition(', Timeout: ')[0][:300]}" if str(error) else type(error).__name__
+    """Return what happened, and what can be done about it, if that is known."""
+    if not str(error):
+        return type(error).__name__
+    # What follows is the driver's picture of the whole topology, or the server's answer once more.
+    said = str(error).splitlines()[0].partition(", Timeout: ")[0].partition(", full error: ")[0][:300]
+    remedy = [fix for text, fix in _REMEDIES.items() if text in said]
+    return f"{said}; {remedy[-1]}" if remedy else said

@@ -275,10 +275,14 @@ def put_books(collection: Collection[RawBSONDocument], books: Iterable[Book]) ->
     if not new:
         return
     marks = {stream: book.next_seq for stream, book in new.items()}
+    taken_out: list[UpdateOne] = []
     for said in map(_plain, collection.find({"state": "commit"})):
-        for each in said["set"]:
-            if each["_id"] in marks:
-                marks[each["_id"]] = max(marks[each["_id"]], each.get("mark", 0))
+        theirs = [each for each in said["set"] if each["_id"] in marks]
+        for each in theirs:
+            marks[each["_id"]] = max(marks[each["_id"]], each.get("mark", 0))
+        # By the whole elements, since not every server of the protocol takes a condition here.
+        pulled = {"$pullAll": {"set": theirs, "forget": list(new)}}
+        taken_out.append(UpdateOne({"_id": said["_id"], "state": "commit"}, pulled))
     changes = [
         UpdateOne(
             {"_id": stream},
@@ -288,9 +292,8 @@ def put_books(collection: Collection[RawBSONDocument], books: Iterable[Book]) ->
         for stream, book in new.items()
     ]
     collection.bulk_write(changes, ordered=False)
-    streams = list(new)
-    taken_out = {"set": {"_id": {"$in": streams}}, "forget": {"$in": streams}}
-    collection.update_many({"state": "commit"}, {"$pull": taken_out})
+    if taken_out:
+        collection.bulk_write(taken_out, ordered=False)
 
 
 def _plain(document: RawBSONDocument) -> dict[str, Any]:
