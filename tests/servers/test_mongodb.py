@@ -7,7 +7,7 @@ from typing import Any
 
 import bson
 import pytest
-from pymongo import MongoClient, monitoring
+from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
 from eventstorm.wire import Event, Events
@@ -207,46 +207,6 @@ def test_whole_days_are_dropped_when_they_are_past_keeping(open_it: Open, databa
     assert "events_20231114" not in database.list_collection_names()
     assert "events_old" in database.list_collection_names()
     assert list(store.read()) == []
-
-
-class Commands(monitoring.CommandListener):
-    """Keeps what the driver sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Keep a command."""
-        self.sent.append((event.command_name, event.command))
-
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Do nothing."""
-
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Do nothing."""
-
-
-@pytest.mark.parametrize(
-    ("options", "concern"),
-    [("", {"w": "majority", "j": True}), ("?w=1", {"w": 1}), ("?w=2&journal=true", {"w": 2, "j": True})],
-)
-def test_writes_are_acknowledged_as_the_uri_says(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, options: str, concern: dict[str, Any]
-) -> None:
-    """By a majority and its disks if it says nothing. Shown by the commands that the driver sends."""
-    commands = Commands()
-    made = MongoClient
-    place = "eventstorm_sinks.stores.mongodb._connect.MongoClient"
-    monkeypatch.setattr(place, lambda *given, **named: made(*given, event_listeners=[commands], **named))
-    store = open_store(database_url + options, SinkSettings())
-    batch = batch_of(events_of([bson.encode({"n": n}) for n in range(5000)]))
-    store.write([batch], [book_of(batch)])
-    store.close()
-    inserts = [command for name, command in commands.sent if name == "insert"]
-    assert sum(len(each["documents"]) for each in inserts) == 5000
-    assert all(each["ordered"] is False for each in inserts)
-    written = [command["writeConcern"] for name, command in commands.sent if name in ("insert", "update")]
-    assert all(each == concern for each in written)
 
 
 def test_an_event_that_another_unique_index_keeps_out_is_not_stored(open_it: Open, database: Any) -> None:

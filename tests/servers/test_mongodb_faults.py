@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
 from servers.mongodb_server import MongoServer, Server
-from sinks.test_faults import Process, Rig, check, wait_for
+from sinks.test_faults import SOURCE, Process, Rig, check, wait_for
 
 # What tells of the server being away soon enough for a test; and waits for an answer not much longer.
 OPTIONS = "serverSelectionTimeoutMS=200&socketTimeoutMS=3000"
@@ -206,3 +207,53 @@ def test_the_last_sink_to_start_is_the_one_that_writes(rig: MongoRig) -> None:
     first.wait_for("another sink has begun to write")
     assert any("stored" in line for line in rig.end(first, signal.SIGTERM))
     rig.settled(second, source)
+
+
+def test_indexes_and_a_collection_that_are_dropped_under_the_sink_are_made_anew(rig: MongoRig) -> None:
+    """What was dropped with it is gone; all else is accounted for, and there once."""
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source()
+    wait_for(lambda: rig.stored() > 1000, "events")
+    rig.outsider.faults.events.drop_indexes()
+    wait_for(lambda: rig.stored() > 2000, "more events")
+    rig.outsider.faults.events.drop()
+    figures = rig.finish(source)
+    rig.wait_until_told(figures)
+    rig.end(sink, signal.SIGTERM)
+    sink = rig.sink()
+    rig.end(sink, signal.SIGTERM)
+    store = open_store(rig.settled_store, SinkSettings())
+    books = {(book.source.id.hex(), book.topic): book for book in store.books()}
+    check(books, figures)
+    assert {topic: book.stored for (_, topic), book in books.items()} == {"test.a": 10_001, "test.b": 1_000}
+    there = Counter(each.id for each in store.read())
+    store.close()
+    assert 0 < len(there) < 11_001
+    assert there.most_common(1)[0][1] == 1
+    assert set(rig.outsider.faults.events.index_information()) == {"_id_", "topic_1_ts_1", "ts_1"}
+
+
+# Three days behind, then ahead by more than a year, then a jump back to what was before, of a clock that is put right.
+SKEWED = """
+import time
+real, began = time.time, time.monotonic()
+shifts = [-3 * 86400, 400 * 86400, -3 * 86400 - 30, 0]
+time.time = lambda: real() + shifts[min(int((time.monotonic() - began) / 1.5), 3)]
+"""
+
+
+def test_clocks_that_are_wrong_and_jump_lose_nothing(rig: MongoRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The books go by numbers, not by times; the days are those that the sources say."""
+    monkeypatch.setenv("EVENTSTORM_SINK_MONGODB_COLLECTIONS", "day")
+    rig.server.start()
+    rig.router()
+    sink = rig.sink()
+    arguments = map(str, (3_000, 0.2, 50, 0, rig.enough))
+    skewed = (sys.executable, "-c", SKEWED + SOURCE, *arguments)
+    sources = [rig.start(*skewed, ready='"at"', EVENTSTORM_ENDPOINT=rig.ingress), rig.calm_source(3_000)]
+    books = rig.settled(sink, *sources)
+    assert sorted(book.stored for book in books.values()) == [300, 300, 3_001, 3_001]
+    days = [name for name in rig.outsider.faults.list_collection_names() if name.startswith("events_2")]
+    assert len(days) >= 3

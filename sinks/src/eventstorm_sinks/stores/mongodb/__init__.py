@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar, NoReturn
 
+import pymongo
 from pymongo.errors import PyMongoError
 
 from eventstorm_sinks.batch import Batch, Book, StreamKey
@@ -126,8 +127,13 @@ class MongoStore(MongoArchive):
             return self._journal.books()
 
     def maintain(self) -> None:
-        """Drop the collections of days that are past keeping. Single events are removed by the server itself."""
-        with guarded(self._connection.name):
+        """Drop the collections of days that are past keeping. Single events are removed by the server itself.
+
+        Each time it has `sql_timeout_s`, as questions have, after which the server is told to end it too. Indexes that
+        somebody dropped are made anew by the next write.
+        """
+        self._layout.forget_prepared()
+        with guarded(self._connection.name), pymongo.timeout(self._settings.sql_timeout_s):
             self._journal.remove_late()
             for name in self._layout.drop_old_days(int(time.time() * 1000)):
                 logger.info("%s: dropped %s by age", self._connection.name, name)

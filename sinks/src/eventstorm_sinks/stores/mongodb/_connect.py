@@ -48,7 +48,7 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(
 _PASSING_CODES = {
     6, 7, 89, 9001,  # the network
     91, 189, 10107, 11600, 11602, 13435, 13436, 10058,  # shutting down, stepping down, no primary
-    24, 46, 50, 112, 262,  # locks and limits of time
+    24, 43, 46, 50, 112, 237, 262,  # locks, limits of time, cursors that the server has closed
     64, 79, 100, 133, 134, 317,  # too few members of the replica set
     13, 18, 391, 8000,  # credentials that may be put right
     14031,  # the disk is full

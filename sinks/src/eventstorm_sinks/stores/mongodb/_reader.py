@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -25,7 +26,8 @@ from eventstorm_sinks.stores.mongodb._series import Question, fold_series, push_
 
 __all__ = ["MongoReader"]
 
-_BY_TIME = [("ts", ASCENDING), ("_id", ASCENDING)]
+# Of events of the same millisecond so many are put in order here; the server is asked to do it with more.
+_MOST_TIED = 1_000
 _MIN_MS, _MAX_MS = -(2**63), 2**63 - 1
 
 
@@ -40,15 +42,43 @@ class MongoReader:
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time, then identity; see `Store.read`.
 
-        The server sorts, on its disk if need be.
+        Along the indexes, so that the server has nothing to sort, and the first come at once, however many there are.
+        How long all takes has no limit; each answer has the URI's `socketTimeoutMS`. Closing the iterator ends the
+        server's work too.
         """
-        matching = _matching([{"topic": {"$in": list(topics)}}] if topics else [], start_ms, stop_ms)
-        with guarded(self._connection.name):
-            cursors = [
-                _events(self._layout.collection(name).find(matching).sort(_BY_TIME).allow_disk_use(True))
+        with guarded(self._connection.name), contextlib.ExitStack() as stack:
+            found = [
+                stack.enter_context(contextlib.closing(self._in_order(name, topics, start_ms, stop_ms)))
                 for name in self._layout.names(topics, start_ms, stop_ms)
             ]
-            yield from heapq.merge(*cursors, key=lambda each: (each.ts_ms, each.id))
+            yield from heapq.merge(*found, key=lambda each: (each.ts_ms, each.id))
+
+    def _in_order(
+        self, name: str, topics: Sequence[str], start_ms: int | None, stop_ms: int | None
+    ) -> Generator[StoredEvent, None, None]:
+        """Yield one collection's events, in memory that has a bound even if all are of the same millisecond."""
+        conditions = [{"topic": {"$in": list(topics)}}] if topics else []
+        collection = self._layout.collection(name)
+        while True:
+            tied: list[StoredEvent] = []
+            with collection.find(_matching(conditions, start_ms, stop_ms)).sort("ts", ASCENDING) as cursor:
+                for each in _events(cursor):
+                    if tied and each.ts_ms != tied[0].ts_ms:
+                        yield from sorted(tied)
+                        tied.clear()
+                    tied.append(each)
+                    if len(tied) > _MOST_TIED:
+                        break
+                else:
+                    yield from sorted(tied)
+                    return
+            at_ms = tied[0].ts_ms
+            at_once = {**_matching(conditions, None, None), "ts": bson.DatetimeMS(at_ms)}
+            with collection.find(at_once).sort("_id", ASCENDING).allow_disk_use(True) as cursor:
+                yield from _events(cursor)
+            if at_ms == _MAX_MS:
+                return
+            start_ms = at_ms + 1
 
     def topics(self) -> list[TopicSummary]:
         """Return what topics there are, by name: found by the index, without a look at the events."""

@@ -209,7 +209,8 @@ def _events(
         wanted["data"] = 1
     seen = 0
     for collection in collections:
-        for each in collection.with_options(codec_options=_PLAIN).find(matching, wanted):
+        left_ms = max(1, int((stop_at_s - time.monotonic()) * 1000))
+        for each in collection.with_options(codec_options=_PLAIN).find(matching, wanted, max_time_ms=left_ms):
             seen += 1
             if seen % _EVENTS_A_LOOK == 0 and time.monotonic() > stop_at_s:
                 raise EventstormError(
