@@ -293,6 +293,32 @@ def test_lines_that_were_only_in_the_copy_when_the_file_was_truncated_are_read_t
     assert log.read == log.written
 
 
+def test_files_that_are_rotated_while_they_are_being_opened_are_looked_for_again(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write("a" * 50)
+    log.poll()
+    position = log.followed.position
+    log.followed.close()
+    log.write("b" * 50)
+    log.rename()
+    log.write("c" * 50)
+    meanwhile = [log.rename, log.compress, lambda: log.write("d" * 50)]
+    is_in = Position.is_in
+
+    def is_in_and_then_is_moved(self: Position, path: str) -> bool:
+        found = is_in(self, path)
+        if meanwhile:
+            meanwhile.pop(0)()
+        return found
+
+    monkeypatch.setattr(Position, "is_in", is_in_and_then_is_moved)
+    log.follow(position)
+    log.poll_all()
+
+    assert log.read == log.written
+
+
 def test_a_folder_and_a_pipe_are_not_read_and_do_not_block(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

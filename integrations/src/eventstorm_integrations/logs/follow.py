@@ -10,13 +10,13 @@ import logging
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from eventstorm.errors import SettingError
 from eventstorm_integrations.logs.compressed import LogFile
 from eventstorm_integrations.logs.lines import LineSplitter
-from eventstorm_integrations.logs.rotated import Position, files_since, head_of
+from eventstorm_integrations.logs.rotated import Position, files_since, head_of, names_of
 
 __all__ = ["Block", "FollowedPath"]
 
@@ -28,6 +28,8 @@ _HEAD_BYTES = 256
 # long, and the new file has something in it, what follows is read from there. One that never reopens is left then.
 _QUIET_S = 2.0
 _LONGEST_S = 30.0
+# How often it is looked again where files are if they were rotated while they were being opened.
+_MOST_LOOKS = 10
 
 
 class Block(NamedTuple):
@@ -132,28 +134,47 @@ class FollowedPath:
         return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
     def _resume(self, position: Position) -> None:
-        try:
-            size_bytes = os.stat(self.path).st_size
-            same = size_bytes >= position.offset and bool(position.head_bytes) and position.is_in(self.path)
-        except OSError:
-            same = False
-        older = [(self.path, position.offset)] if same else files_since(self.path, position)
-        if not older and position.head_bytes:
+        def open_all() -> bool:
+            try:
+                size_bytes = os.stat(self.path).st_size
+                same = size_bytes >= position.offset and bool(position.head_bytes) and position.is_in(self.path)
+            except OSError:
+                same = False
+            return self._open(self.path, position.offset) if same else self._open_since(position)
+
+        self._unmoved(open_all)
+        if position.head_bytes and not any(each.holds(position) for each in self._readings):
             log.warning("%s: what an earlier run had read of is not there any more", self.path)
-        for path, offset in older:
-            self._open(path, offset)
-        if not same:
-            self._open_newest()
+
+    def _open_since(self, position: Position, skip: int = 0) -> bool:
+        """Open the rotated files that were written after a position, and the newest; tell whether there are any."""
+        opened = [self._open(path, offset) for path, offset in files_since(self.path, position)[skip:]]
+        return any([*opened, self._open_newest()])
+
+    def _unmoved(self, open_all: Callable[[], bool]) -> bool:
+        """Open files by their names, once more if these were given to others meanwhile; tell whether some were opened.
+
+        Else who rotates at that moment could have a file left out, or read from where another one was read to.
+        """
+        opened = len(self._readings)
+        done, looks = False, 0
+        before: list[tuple[str, int]] | None = None
+        while before != (now := names_of(self.path)) and looks < _MOST_LOOKS:
+            while len(self._readings) > opened:
+                self._readings.pop().close()
+            before, looks = now, looks + 1
+            done = open_all()
+        return done
 
     def _go_on(self, reading: _Reading, now_s: float) -> bool:
         """Look whether something else follows a file that was read to its end; tell whether it does."""
         if reading.was_truncated():
             self._readings.clear()
+            position = reading.position()
             # Whoever truncated it may have copied it before, with lines that were not read.
-            for path, offset in files_since(self.path, reading.position()):
-                self._open(path, offset)
+            opened = self._unmoved(lambda: self._open_since(position))
             reading.close()
-            return self._open_newest() or bool(self._readings)
+            return opened
         try:
             about = os.stat(self.path)
         except OSError:
@@ -165,10 +186,10 @@ class FollowedPath:
             self._renamed_at_s = now_s
         if about.st_size == 0 or (now_s < reading.last_read_s + _QUIET_S and now_s < self._renamed_at_s + _LONGEST_S):
             return False
-        for path, offset in files_since(self.path, reading.position())[1:]:  # rotated again meanwhile
-            self._open(path, offset)
         self._renamed_at_s = None
-        return self._open_newest()
+        position = reading.position()
+        # Those between the two, where it was rotated again meanwhile.
+        return self._unmoved(lambda: self._open_since(position, skip=1))
 
     def _open_newest(self) -> bool:
         return self._open(self.path, 0 if self._from_start else None)
@@ -247,6 +268,10 @@ class _Reading:
         """Return where the first line begins that was not returned."""
         emptied_ns = 0 if self._head else self._file.status().st_mtime_ns
         return Position(self.identity[1], self._offset - self._splitter.pending_bytes, *head_of(self._head), emptied_ns)
+
+    def holds(self, position: Position) -> bool:
+        """Tell whether it is the file of a position."""
+        return position.fits(self._head)
 
     def was_truncated(self) -> bool:
         """Tell whether the file was emptied, and perhaps filled anew, since it was read."""

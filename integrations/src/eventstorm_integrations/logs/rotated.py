@@ -6,6 +6,7 @@ compressed or not, has another inode.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from eventstorm.errors import SettingError
 from eventstorm_integrations.logs.compressed import LogFile
 
-__all__ = ["Position", "files_since", "head_of", "original", "series"]
+__all__ = ["Position", "files_since", "head_of", "names_of", "original", "series"]
 
 # What logrotate and its kin append: .1, -20261124, .2026-11-24_10, and the ending of what compressed it.
 _ROTATED = re.compile(r"[.-](\d[\d.:T_-]*)(\.(?:gz|zst))?\Z", re.ASCII)
@@ -66,11 +67,20 @@ def files_since(path: str, position: Position) -> list[tuple[str, int]]:
     """
     found = _rotated(path)
     if not position.head_bytes and position.emptied_ns:  # nothing tells it, but all that is newer was not read
-        return [(name, 0) for name in found if os.stat(name).st_mtime_ns > position.emptied_ns]
+        return [(name, 0) for name in found if _modified_ns(name) > position.emptied_ns]
     for index, name in enumerate(found):
         if position.is_in(name):
             return [(name, position.offset), *((later, 0) for later in found[index + 1 :])]
     return []
+
+
+def names_of(path: str) -> list[tuple[str, int]]:
+    """Return the names of a log and its rotated files, each with the inode that has it."""
+    found: list[tuple[str, int]] = []
+    for name in sorted([path, *_rotated(path)]):
+        with contextlib.suppress(OSError):
+            found.append((name, os.stat(name).st_ino))
+    return found
 
 
 def original(path: str) -> str:
@@ -94,10 +104,15 @@ def _age(path: str) -> tuple[object, ...]:
     number = found[1] if found else ""
     # .2 is older than .1, but -20261124 is newer than -20261123; what was not rotated is the newest.
     rank = (1, 0, number) if len(number) > 5 else (0, -int(number), "") if number.isdigit() else (2, 0, "")
+    return _modified_ns(path), rank
+
+
+def _modified_ns(path: str) -> int:
+    """Return when a file was last written to; 0 if it is not there any more."""
     try:
-        return os.stat(path).st_mtime_ns, rank
+        return os.stat(path).st_mtime_ns
     except OSError:
-        return 0, rank
+        return 0
 
 
 def _rotated(path: str) -> list[str]:
