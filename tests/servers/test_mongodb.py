@@ -16,6 +16,7 @@ from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, StoreUnavailable, TopicSummary, open_store
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, batch_of, book_of, events_of
 from eventstorm_sinks.stores.mongodb import MongoStore
+from eventstorm_sinks.stores.mongodb._connect import RAW
 from eventstorm_sinks.stores.mongodb._envelope import encode_events
 from eventstorm_sinks.stores.mongodb._journal import Journal
 
@@ -304,7 +305,7 @@ def test_what_a_server_inserts_late_is_removed_again(
     for _ in range(2):  # the numbers are still known to the sink after the next
         store = open_it()
         assert store.books() == []
-        database.events.insert_many(list(encode_events(batch, batch.events)))
+        database.events.insert_many(bson.decode_all(encode_events(batch, batch.events), RAW))
         store.maintain()
         assert list(store.read()) == []
     # But if these very events come by the right way, they stay.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import bson
 import pytest
+from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from hypothesis import given
@@ -23,7 +24,7 @@ from eventstorm_sinks.stores import Reader, StoreUnavailable, open_store
 from eventstorm_sinks.stores._fold import NameCounter, SeriesFold
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, batch_of
 from eventstorm_sinks.stores.mongodb._connect import RAW
-from eventstorm_sinks.stores.mongodb._envelope import decode_event, encode_events
+from eventstorm_sinks.stores.mongodb._envelope import Documents, decode_event, encode_events
 from eventstorm_sinks.write import Writer
 from sinks.test_faults import PROGRAM, Process, free_port
 
@@ -34,9 +35,9 @@ OPTIONS: CodecOptions[dict[str, object]] = CodecOptions(datetime_conversion=Date
 def test_the_users_document_is_stored_to_the_byte(name: str) -> None:
     """And comes back so."""
     batch = batch_of([Event(5, 1000, DOCUMENTS[name])])
-    [stored] = encode_events(batch, batch.events)
-    assert bytes(DOCUMENTS[name]) in stored.raw
-    back = decode_event(RawBSONDocument(stored.raw, RAW))
+    stored = encode_events(batch, batch.events)
+    assert bytes(DOCUMENTS[name]) in stored
+    back = decode_event(RawBSONDocument(stored, RAW))
     assert back == StoredEvent(event_id(SOURCE.id, 0, 5), 1000, "shop.order", SOURCE, DOCUMENTS[name])
 
 
@@ -55,8 +56,7 @@ def test_the_users_document_is_stored_to_the_byte(name: str) -> None:
 def test_the_envelope_is_what_encoding_it_as_a_whole_would_give(source: Source, tid: int, seq: int, ts_ms: int) -> None:
     """Spliced from bytes, whatever the values."""
     batch = batch_of([Event(seq, ts_ms, bson.encode({"a": 1}))], source=source, tid=tid)
-    [stored] = encode_events(batch, batch.events)
-    assert stored.raw == bson.encode(
+    assert encode_events(batch, batch.events) == bson.encode(
         {
             "_id": event_id(source.id, tid, seq),
             "ts": bson.DatetimeMS(ts_ms),
@@ -66,6 +66,16 @@ def test_the_envelope_is_what_encoding_it_as_a_whole_would_give(source: Source, 
         },
         codec_options=OPTIONS,
     )
+
+
+def test_many_documents_go_to_a_server_as_they_are_and_the_drivers_log_shows_none_of_them() -> None:
+    batch = batch_of([Event(seq, 1000, bson.encode({"a": seq})) for seq in range(3)])
+    encoded = encode_events(batch, batch.events)
+
+    assert [each["data"]["a"] for each in bson.decode_all(encoded)] == [0, 1, 2]
+    documents = Documents(encoded)
+    assert bson.encode(documents) == encoded
+    assert json_util.dumps({"insert": "events", "documents": [documents]}) == '{"insert": "events", "documents": [{}]}'
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar
 
-from bson.raw_bson import RawBSONDocument
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WriteConcernError
 
 from eventstorm.wire import Events
@@ -15,7 +14,7 @@ from eventstorm_sinks.batch import Batch, Book
 from eventstorm_sinks.settings import SinkSettings, parse_duration
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._connect import Connection, guarded, is_unavailable
-from eventstorm_sinks.stores.mongodb._envelope import encode_events, envelope_bytes, first_invalid
+from eventstorm_sinks.stores.mongodb._envelope import Documents, encode_events, envelope_bytes, first_invalid
 from eventstorm_sinks.stores.mongodb._journal import put_books, read_books
 from eventstorm_sinks.stores.mongodb._layout import Layout
 from eventstorm_sinks.stores.mongodb._reader import MongoReader
@@ -120,14 +119,14 @@ class MongoArchive(MongoReader):
         for error in sorted(errors, key=is_unavailable, reverse=True):
             raise error
 
-    def _insert(self, name: str, documents: list[RawBSONDocument]) -> None:
+    def _insert(self, name: str, documents: Documents) -> None:
         """Insert some documents; those that are there already are stored, and left as they are.
 
         By the command itself, since `insert_many` looks at each document in Python, which takes longer than all else.
         """
         database = self._connection.database
         concern = database.write_concern.document
-        answer = database.command("insert", name, documents=documents, ordered=False, writeConcern=concern)
+        answer = database.command("insert", name, documents=[documents], ordered=False, writeConcern=concern)
         if failed := answer.get("writeConcernError"):
             raise WriteConcernError(failed.get("errmsg", ""), failed.get("code"), failed)
         errors = self._not_stored(name, documents, answer.get("writeErrors", ()))
@@ -192,19 +191,19 @@ class MongoSrvArchive(MongoArchive):
     scheme = "mongodb+srv"
 
 
-def _insertions(parts: Sequence[Part]) -> Iterator[tuple[str, list[RawBSONDocument]]]:
+def _insertions(parts: Sequence[Part]) -> Iterator[tuple[str, Documents]]:
     """Yield the documents of each insertion with the name of their collection; small batches go together."""
-    open_ones: dict[str, tuple[list[RawBSONDocument], int]] = {}
+    open_ones: dict[str, tuple[list[bytes], int, int]] = {}
     for name, batch, events in parts:
         for piece, size_bytes in _pieces(events):
-            documents, before_bytes = open_ones.get(name, ([], 0))
-            if documents and (len(documents) + len(piece) > _MAX_EVENTS or before_bytes + size_bytes > _MAX_BYTES):
-                yield name, documents
-                documents, before_bytes = [], 0
-            documents.extend(encode_events(batch, piece))
-            open_ones[name] = documents, before_bytes + size_bytes
-    for name, (documents, _) in open_ones.items():
-        yield name, documents
+            pieces, before, before_bytes = open_ones.get(name, ([], 0, 0))
+            if pieces and (before + len(piece) > _MAX_EVENTS or before_bytes + size_bytes > _MAX_BYTES):
+                yield name, Documents(b"".join(pieces))
+                pieces, before, before_bytes = [], 0, 0
+            pieces.append(encode_events(batch, piece))
+            open_ones[name] = pieces, before + len(piece), before_bytes + size_bytes
+    for name, (pieces, _, _) in open_ones.items():
+        yield name, Documents(b"".join(pieces))
 
 
 def _pieces(events: Events) -> Iterator[tuple[Events, int]]:

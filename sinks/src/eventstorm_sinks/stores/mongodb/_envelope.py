@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Source, StoredEvent, StreamKey
 
-__all__ = ["decode_event", "encode_events", "envelope_bytes", "first_invalid", "stream_id"]
+__all__ = ["Documents", "decode_event", "encode_events", "envelope_bytes", "first_invalid", "stream_id"]
 
 # {_id: 24 bytes, ts: datetime, topic: …, source: {…}, data: …}. All but the length, the number and the time is the same
 # for all events of a batch.
@@ -23,24 +23,49 @@ _ID = b"\x05_id\0" + _length(24) + b"\0"
 _TS = b"\x09ts\0"
 _DATA = b"\x03data\0"
 _END = b"\0"
-# Length, `_id`, `ts`, and the closing byte: what is beside the middle and the user's document.
-_FIXED_BYTES = 4 + len(_ID) + 24 + len(_TS) + 8 + 1
 _options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 # The parts beside the middle and the document: length, _id, ts, closing byte.
 _FIXED_BYTES = 4 + len(_ID) + 24 + 12 + 1
 
 
-def encode_events(batch: Batch, events: Events) -> Iterator[RawBSONDocument]:
-    """Yield each event of a batch as the document that is stored.
+class Documents(Mapping[str, Any]):
+    """Documents one after the other, as a message to a server has them (OP_MSG, a section of kind 1).
 
-    What is in the user's document is not looked at: it is copied, to the byte.
+    The driver takes them for one `RawBSONDocument`, of which it copies the bytes without a look at them. To make and to
+    hand over one for each would take longer than all the rest.
+    """
+
+    _type_marker = RawBSONDocument._type_marker
+
+    def __init__(self, documents: bytes) -> None:
+        self.raw = documents
+        """The bytes of all."""
+
+    def __getitem__(self, name: str) -> NoReturn:
+        """Raise KeyError: to whoever looks inside, the driver's log say, there is nothing."""
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def encode_events(batch: Batch, events: Events) -> bytes:
+    """Return the events of a batch as the documents that are stored, one after the other.
+
+    What is in the users' documents is not looked at: it is copied, to the byte.
     """
     head, middle = _ID + stream_id(batch.key), _middle(batch.topic, batch.source)
     pack = struct.Struct(f"<i{len(head)}s8s{len(_TS)}sq{len(middle)}s").pack
     fixed_bytes = _FIXED_BYTES + len(middle)
-    for seq, ts_ms, data in zip(events.seqs, events.ts_ms, events.documents, strict=True):
-        front = pack(fixed_bytes + len(data), head, seq.to_bytes(8, "big"), _TS, ts_ms, middle)
-        yield RawBSONDocument(front + data + _END)
+    documents = [
+        pack(fixed_bytes + len(data), head, seq.to_bytes(8, "big"), _TS, ts_ms, middle) + data
+        for seq, ts_ms, data in zip(events.seqs, events.ts_ms, events.documents, strict=True)
+    ]
+    documents.append(b"")
+    return _END.join(documents)
 
 
 def envelope_bytes(batch: Batch) -> int:
