@@ -75,6 +75,7 @@ def test_many_documents_go_to_a_server_as_they_are_and_the_drivers_log_shows_non
     assert [each["data"]["a"] for each in bson.decode_all(encoded)] == [0, 1, 2]
     documents = Documents(encoded)
     assert bson.encode(documents) == encoded
+    assert documents.identities() == [each["_id"] for each in bson.decode_all(encoded)]
     assert json_util.dumps({"insert": "events", "documents": [documents]}) == '{"insert": "events", "documents": [{}]}'
 
 

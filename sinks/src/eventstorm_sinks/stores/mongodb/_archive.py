@@ -136,9 +136,7 @@ class MongoArchive(MongoReader):
         if errors:
             raise ValueError(f"{len(errors)} events refused, the first since: {errors[0].get('errmsg')}")
 
-    def _not_stored(
-        self, name: str, documents: Sequence[RawBSONDocument], errors: Iterable[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
+    def _not_stored(self, name: str, documents: Documents, errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Leave out the errors that say that the event is there already.
 
         A duplicate under another unique index, which somebody made, is an event that is not stored. Servers that do
@@ -148,7 +146,8 @@ class MongoArchive(MongoReader):
         doubtful = [each for each in left if each.get("code") == _DUPLICATE_KEY and "keyPattern" not in each]
         if not doubtful:
             return left
-        ids = {each["index"]: documents[each["index"]]["_id"] for each in doubtful}
+        identities = documents.identities()
+        ids = {each["index"]: identities[each["index"]] for each in doubtful}
         found = self._connection.database[name].find({"_id": {"$in": list(ids.values())}}, {"_id": 1})
         there = {each["_id"] for each in found}
         return [each for each in left if ids.get(each["index"]) not in there]

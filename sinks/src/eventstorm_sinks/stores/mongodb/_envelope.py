@@ -41,6 +41,15 @@ class Documents(Mapping[str, Any]):
         self.raw = documents
         """The bytes of all."""
 
+    def identities(self) -> list[bytes]:
+        """Return the ``_id`` of each document, as `encode_events` has put it there."""
+        documents, found, at = self.raw, [], 0
+        while at < len(documents):
+            identity_at = at + 4 + len(_ID)
+            found.append(documents[identity_at : identity_at + 24])
+            at += int.from_bytes(documents[at : at + 4], "little")
+        return found
+
     def __getitem__(self, name: str) -> NoReturn:
         """Raise KeyError: to whoever looks inside, the driver's log say, there is nothing."""
         raise KeyError(name)
