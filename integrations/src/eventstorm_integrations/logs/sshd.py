@@ -47,7 +47,7 @@ _TOO_MANY = re.compile(
 )
 
 # Connections that end before anybody tried to log in: the address, the port, and the reason where the line has one.
-_PEER = r"\[?([0-9A-Za-z.:%-]+?)\]?(?: port |:)(\d{1,5})"
+_PEER = r"\[?([0-9A-Za-z.:%-]+)(?:\]:| port )(\d{1,5})"
 _ABORTED = [
     (re.compile(pattern, re.DOTALL), reason)
     for pattern, reason in [
@@ -215,7 +215,10 @@ class SshdParser:
             reason, _, user = told.rpartition(" for ")
             if reason and " " not in address:
                 connection = self._connection(record, address, None)
-                connection.user, connection.valid = user.removeprefix("illegal user "), user.startswith("illegal user ")
+                connection.user, connection.valid = (
+                    user.removeprefix("illegal user "),
+                    not user.startswith("illegal user "),
+                )
                 connection.reason = connection.reason or reason
         return ()
 

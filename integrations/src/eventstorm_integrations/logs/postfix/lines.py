@@ -27,7 +27,7 @@ _QUEUE_ID = re.compile(r"([0-9A-F]{5,20}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,
 ADDRESS = r'<?("(?:[^"\\]|\\.)*"[^>]*|[^>,]*)>?'
 _DELIVERY = re.compile(
     rf"to={ADDRESS}(?:, orig_to={ADDRESS})?, relay=([^,]*)(?:, conn_use=\d+)?(?:, delay=([\d.]+))?"
-    r"(?:, delays=([\d./]+))?(?:, dsn=([\d.]+))?, status=([\w-]+)(?: \((.*)\))?\Z",
+    r"(?:, delays=([\d./]+))?(?:, (?!dsn=|status=)\w+=[^,]*)*(?:, dsn=([\d.]+))?, status=([\w-]+)(?: \((.*)\))?\Z",
     re.DOTALL,
 )
 _PORT = re.compile(r":(\d{1,5})", re.ASCII)
