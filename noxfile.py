@@ -26,7 +26,7 @@ SERVERS = ["flask", "gunicorn", "httptools", "starlette", "uvicorn", "uvloop"]
 FRAMEWORKS = ["django", "fastapi", "flask", "litestar", "starlette"]
 SERVED_BY = ["gunicorn", "hypercorn", "uvicorn", "waitress", "werkzeug"]
 # Fastapi is in the tests of starlette, and all servers are in those of the ways to start a program.
-FRAMEWORK_TESTS = ["django", "flask", "instrument_ways", "litestar", "starlette"]
+FRAMEWORK_TESTS = ["django", "flask", "flask_bodies", "instrument_ways", "litestar", "starlette"]
 # What the oldest ones warn of themselves: FastAPI 0.100 under the pydantic that Litestar 2.13 needs.
 OLD_WARNING = "ignore:`general_plain_validator_function` is deprecated:DeprecationWarning"
 

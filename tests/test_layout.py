@@ -56,7 +56,7 @@ ROOMS = {
     "uvicorn": ("eventstorm_sinks.web", "eventstorm_sinks.commands", "eventstorm_integrations.uvicorn"),
     "waitress": ("eventstorm_integrations.waitress",),
     "websockets": ("eventstorm_sinks.web",),
-    "werkzeug": ("eventstorm_integrations.werkzeug",),
+    "werkzeug": ("eventstorm_integrations.flask", "eventstorm_integrations.werkzeug"),
 }
 
 

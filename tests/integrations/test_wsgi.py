@@ -475,6 +475,25 @@ def test_a_client_that_goes_away_amid_the_body_is_told(result: Callable[[], Any]
     assert recorded.hit()["http"]["response"] == {"status_code": 200, "body": {"size": 4}}
 
 
+@pytest.mark.parametrize("result", [lambda: [b"ab"], lambda: (b"ab",), lambda: iter([b"ab"])])
+def test_a_client_that_goes_away_at_the_last_chunk_is_told(result: Callable[[], Any], recorded: Recorded) -> None:
+    served_by(recorded, answering(result), take=0)
+
+    assert recorded.hit()["error"] == {"type": "BrokenPipeError"}
+
+
+@pytest.mark.parametrize("result", [list, tuple, lambda: [b"ab"], lambda: (b"ab",), lambda: iter([b"ab"])])
+def test_a_request_that_is_served_while_an_exception_is_handled_has_no_error(
+    result: Callable[[], Any], recorded: Recorded
+) -> None:
+    try:
+        raise LookupError("of somebody else")
+    except LookupError:
+        served_by(recorded, answering(result))
+
+    assert "error" not in recorded.hit()
+
+
 @pytest.mark.parametrize("result", [None, b"bytes", "text"])
 def test_a_wrong_result_reaches_the_server_as_it_is(result: Any, recorded: Recorded) -> None:
     served = served_by(recorded, answering(result))

@@ -15,7 +15,7 @@ from eventstorm_integrations.http import Emits, Hook, HttpSettings
 from eventstorm_integrations.http.adapter import adapted, serving
 from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.recorder import Recorder
-from eventstorm_integrations.http.wsgi_body import Body, ListBody, SizedBody, watch_file
+from eventstorm_integrations.http.wsgi_body import Body, KnownBody, ListBody, SizedBody, watch_file
 from eventstorm_integrations.http.wsgi_exchange import WsgiExchange
 
 if TYPE_CHECKING:
@@ -93,10 +93,16 @@ def record(
         result = app(environ, start)
     except BaseException as error:
         exchange.keep_context(outer)
+        exchange.known = None
         exchange.fail(error)
         exchange.finish()
         raise
     exchange.keep_context(outer)
+    known = exchange.known
+    if known is not None:
+        exchange.known = None
+        if known[0] is result:
+            return KnownBody(exchange, *known)
     kind = type(result)
     if kind is list or kind is tuple:
         return ListBody(exchange, result)

@@ -21,7 +21,7 @@ _random = random.Random()
 # Made some at a time: amid a request the generator's code is no longer in the processor's caches, and takes five times
 # as long as in a row.
 _identities: list[tuple[str, str]] = []
-_AT_A_TIME = 32
+_AT_A_TIME = 128
 _seeded = False
 
 
@@ -37,11 +37,13 @@ os.register_at_fork(after_in_child=_forget)
 def identify(traceparent: str | None) -> tuple[str, str]:
     """Return a trace's and a span's identity in hexadecimal, given the request's header if it has one."""
     # Never imported here. While somebody imports it, the function may not be there yet.
-    current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
-    if current_span is not None:
-        context = current_span().get_span_context()
-        if context.is_valid:
-            return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    opentelemetry = sys.modules.get("opentelemetry.trace")
+    if opentelemetry is not None:
+        current_span = getattr(opentelemetry, "get_current_span", None)
+        if current_span is not None:
+            context = current_span().get_span_context()
+            if context.is_valid:
+                return f"{context.trace_id:032x}", f"{context.span_id:016x}"
     if traceparent is not None:
         given = parse_traceparent(traceparent)
         if given is not None:

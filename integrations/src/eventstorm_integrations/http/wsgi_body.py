@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from eventstorm.context import common_fields
 from eventstorm_integrations.http.text import number
 from eventstorm_integrations.http.wsgi_exchange import WsgiExchange
 
-__all__ = ["Body", "ListBody", "SizedBody", "watch_file"]
+__all__ = ["Body", "KnownBody", "ListBody", "SizedBody", "watch_file"]
 
 _clock = time.perf_counter
 
@@ -70,17 +71,55 @@ class ListBody(_Watched):
             exchange.finish()
 
     def _account(self) -> None:
-        exchange, result, steps = self._exchange, self._result, self._steps
-        left = len(result) if steps is None else steps.__length_hint__()
-        if left:
+        exchange, chunks, steps = self._exchange, self._result, self._steps
+        if _is_interrupted(steps):
             exchange.leave()
-            result = result[: len(result) - left]
+        left = len(chunks) if steps is None else steps.__length_hint__()
+        if left:
+            chunks = chunks[: len(chunks) - left]
         try:
-            exchange.sent_bytes += sum(map(len, result))
+            exchange.sent_bytes += sum(map(len, chunks))
         except TypeError:  # wrong chunks, which is the server's to say
             return
         if not exchange.sent_bytes:
             exchange.first_s = None
+
+
+class KnownBody(_Watched):
+    """An iterator over one chunk that is known, so that no code of the application runs until it is closed."""
+
+    __slots__ = ("_chunk", "_steps")
+
+    def __init__(self, exchange: WsgiExchange, result: Any, chunk: bytes) -> None:
+        self._exchange = exchange
+        self._result = result
+        self._chunk = chunk
+        self._steps: Any = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._steps is None:
+            self._exchange.first_s = _clock()
+            self._steps = iter((self._chunk,))
+        return self._steps  # type: ignore[no-any-return]
+
+    def __next__(self) -> bytes:
+        return next(iter(self))
+
+    def close(self) -> None:
+        """Close what the framework returned, and record the request."""
+        exchange = self._exchange
+        if not exchange.done:
+            self._account()
+        exchange.close(self._result.close)
+
+    def _account(self) -> None:
+        exchange, steps = self._exchange, self._steps
+        if self._chunk and steps is not None and not steps.__length_hint__():
+            exchange.sent_bytes += len(self._chunk)
+        else:
+            exchange.first_s = None
+        if _is_interrupted(steps):
+            exchange.leave()
 
 
 class _Steps(_Held):
@@ -144,6 +183,14 @@ class SizedBody(Body):
 
     def __len__(self) -> int:
         return len(self._result)
+
+
+def _is_interrupted(steps: Any) -> bool:
+    """Tell whether an exception goes by, perhaps since the last chunk that was taken could not be sent.
+
+    Then an iterator over a list or a tuple, unlike one that has come to its end, still refers to what it is of.
+    """
+    return sys.exc_info()[1] is not None and (steps is None or len(steps.__reduce__()) > 2)
 
 
 def watch_file(exchange: WsgiExchange, file: Any) -> None:

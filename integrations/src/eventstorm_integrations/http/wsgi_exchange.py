@@ -25,12 +25,21 @@ _clock = time.perf_counter
 
 
 class WsgiExchange(Exchange):
-    """A request to a WSGI application. It must not hold the result, which may hold the environ, which holds it."""
+    """A request to a WSGI application. It must not hold the result, which may hold the environ, which holds it.
+
+    Attributes:
+        status: as the application gave it to ``start_response``; None before, as `headers`.
+        complete: whether the application's iterator has come to its end.
+        made_files: the identities of what ``wsgi.file_wrapper`` has made, if only these tell.
+        known: an iterator that a framework has just made, and the one chunk that it gives, which no code of the
+            application makes; None for none. It is held until the application returns.
+    """
 
     status: Any = None
     headers: Any = None
     complete = False
     made_files: list[int] | None = None
+    known: tuple[Any, bytes] | None = None
 
     def __init__(self, recorder: Recorder, environ: WSGIEnvironment) -> None:
         Exchange.__init__(self, recorder, environ.get("HTTP_TRACEPARENT"))
@@ -131,7 +140,7 @@ class WsgiExchange(Exchange):
         if recorder.chooses and not recorder.allows(scheme, host, path, query):
             return
         method, length, header = get("REQUEST_METHOD", "GET"), get("CONTENT_LENGTH"), recorder.proxy_header
-        request_bytes = number(length) if length else None
+        peer, request_bytes = get("REMOTE_ADDR") or "", number(length) if length else None
         if request_bytes is None and "HTTP_TRANSFER_ENCODING" not in environ:
             request_bytes = 0
         hit = encode_hit(
@@ -146,7 +155,7 @@ class WsgiExchange(Exchange):
             sent_bytes=0 if method == "HEAD" else self.sent_bytes,
             path=path,
             query=recorder.without_secrets(query) if query else "",
-            client=recorder.client(get("REMOTE_ADDR") or "", "" if header is None else get(_variable(header), "")),
+            client=peer if header is None else recorder.client(peer, get(_variable(header), "")),
             agent=get("HTTP_USER_AGENT"),
             duration_s=end_s - self.started_s,
             first_s=None if self.first_s is None else self.first_s - self.started_s,
