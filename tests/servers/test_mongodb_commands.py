@@ -8,10 +8,11 @@ from typing import Any
 import bson
 import pytest
 from pymongo import MongoClient, monitoring
+from pymongo.database import Database
 
 from eventstorm.wire import Event
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import open_store
+from eventstorm_sinks.stores import StoreUnavailable, open_store
 from eventstorm_sinks.stores.conformance import batch_of, book_of, events_of
 from eventstorm_sinks.stores.mongodb import MongoStore, _reader
 
@@ -127,3 +128,24 @@ def test_questions_and_maintenance_have_a_limit_of_time_that_the_server_knows(
     limits = [(name, command.get("maxTimeMS")) for name, command in commands.sent if name in asked]
     assert {name for name, _ in limits} == asked
     assert [each for each in limits if each[1] is None or not 0 < each[1] <= 7000] == []
+
+
+def test_a_time_series_collection_is_refused(
+    open_it: Callable[..., MongoStore], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take an event twice. No server here has any: what MongoDB says of one is put into the answer."""
+    real = Database.list_collections
+
+    def listed(database: Any, **named: Any) -> list[Any]:
+        assert named == {"filter": {"name": "events"}}
+        return [{"name": each["name"], "type": "timeseries"} for each in real(database, **named)]
+
+    with MongoClient(database_url) as client:
+        client.get_default_database().create_collection("events")
+    monkeypatch.setattr(Database, "list_collections", listed)
+    store = open_it()
+    with pytest.raises(StoreUnavailable, match=r"events: a time-series collection, .*give the sink another one"):
+        store.books()
+    with pytest.raises(StoreUnavailable, match="time-series"):
+        store.write([batch_of(events_of([bson.encode({})]))], [])
+    assert next(each for each in store.examine() if each.is_wrong).text.startswith("events: a time-series collection")

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch
+from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.examine import Finding
 
 __all__ = ["INDEXES", "Layout"]
@@ -22,6 +23,10 @@ __all__ = ["INDEXES", "Layout"]
 INDEXES = {"topic_1_ts_1": [("topic", ASCENDING), ("ts", ASCENDING)], "ts_1": [("ts", ASCENDING)]}
 """What is asked for by: topics over time, and all events over time; the latter also removes old ones."""
 
+_TIME_SERIES = (
+    "a time-series collection, in which no index keeps an event from being stored twice; "
+    "give the sink another one: mongodb://HOST/DATABASE.COLLECTION"
+)
 _DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Year 1 to 9999, as datetime has it. Clocks beyond go to the first or the last of these days.
@@ -64,9 +69,14 @@ class Layout:
         """Make the indexes of a collection, and have the server remove its events when they are too old.
 
         What is there already is left alone, but for the age, which is changed when the setting has.
+
+        Raises:
+            StoreUnavailable: it is a time-series collection, which would take an event twice.
         """
         if name in self._ready:
             return
+        if self._is_time_series(name):
+            raise StoreUnavailable(f"{name}: {_TIME_SERIES}")
         collection = self._database[name]
         there = _indexes(collection)
         for index, keys in INDEXES.items():
@@ -78,6 +88,10 @@ class Layout:
                 collection.create_index(keys, name=index, **wanted)
         self._ready.add(name)
 
+    def _is_time_series(self, name: str) -> bool:
+        found = self._database.list_collections(filter={"name": name})
+        return any(each["name"] == name and each.get("type") == "timeseries" for each in found)
+
     def _options(self, index: str) -> dict[str, Any]:
         """Return what an index has beside its keys."""
         return {"expireAfterSeconds": max(1, int(self._keep_s))} if index == "ts_1" and self._keep_s else {}
@@ -88,6 +102,8 @@ class Layout:
         if not names:
             yield Finding(f"no events yet: a sink makes {self._base!r} and its indexes when it starts")
         for name in names:
+            if self._is_time_series(name):
+                yield Finding(f"{name}: {_TIME_SERIES}", is_wrong=True)
             there = _indexes(self._database[name])
             yield Finding(f"{name}: about {self._database[name].estimated_document_count():,} events")
             for index, keys in INDEXES.items():
