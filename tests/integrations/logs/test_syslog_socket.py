@@ -114,6 +114,17 @@ def test_no_bytes_break_it_or_stay_in_memory(pieces: list[bytes]) -> None:
         assert len(framing._data) <= MOST + 50
 
 
+@pytest.mark.parametrize("piece", [b"1 x", b"x\n", b"\n", b"0 "])
+def test_messages_of_no_length_take_linear_time(piece: bytes) -> None:
+    # In quadratic time, this many in one piece would take minutes.
+    framing = _Framing(MOST, [])
+    data = piece * (4 * 2**20 // len(piece))
+    found = framing.feed(data)
+
+    assert len(found) == (len(data) // len(piece) if b"x" in piece else 0)
+    assert not framing._data
+
+
 def test_addresses_that_others_reach_must_be_permitted() -> None:
     with pytest.raises(SettingError, match="--insecure"):
         SyslogSocket("udp://0.0.0.0:0", MOST)

@@ -160,6 +160,7 @@ class _Framing:
     def __init__(self, most: int, too_long: list[str]) -> None:
         self._most = most
         self._data = b""
+        self._at = 0
         self._skip_bytes = 0
         self._skip_line = False
         self.too_long = too_long
@@ -172,50 +173,54 @@ class _Framing:
         if not data and not self._skip_line and self._data and not self._data[:1].isdigit():
             found.append(_text(self._data))
         self._data += data
-        while self._data and not self.broken:
+        self._at = 0  # cut off once at the end, since a client may send very many messages of no length
+        while self._at < len(self._data) and not self.broken:
             if self._skip_bytes:
-                skipped = min(self._skip_bytes, len(self._data))
-                self._data, self._skip_bytes = self._data[skipped:], self._skip_bytes - skipped
-            elif self._data[:1].isdigit() and not self._skip_line:
+                skipped = min(self._skip_bytes, len(self._data) - self._at)
+                self._at, self._skip_bytes = self._at + skipped, self._skip_bytes - skipped
+            elif self._data[self._at : self._at + 1].isdigit() and not self._skip_line:
                 if not self._counted(found):
                     break
             elif not self._line(found):
                 break
+        self._data = self._data[self._at :]
         return found
 
     def _counted(self, found: list[str]) -> bool:
         """Take a message with its length in front; tell whether there was a whole one."""
-        length, space, _ = self._data[:11].partition(b" ")
+        begin = self._data[self._at : self._at + 11]
+        length, space, _ = begin.partition(b" ")
         if not space:
-            self.broken = len(self._data) > 10 or not self._data.isdigit()
+            self.broken = len(begin) > 10 or not begin.isdigit()
             return False
         if not length.isdigit():
             self.broken = True
             return False
         size = int(length)
-        at = len(length) + 1
+        at = self._at + len(length) + 1
         if size > self._most:
             self.too_long.append(_text(self._data[at : at + _SHOWN_BYTES]))
-            self._data, self._skip_bytes = self._data[at:], size
+            self._at, self._skip_bytes = at, size
             return True
         if len(self._data) < at + size:
             return False
         message = self._data[at : at + size].rstrip(b"\r\n\0")
-        self._data = self._data[at + size :]
+        self._at = at + size
         if message:
             found.append(_text(message))
         return True
 
     def _line(self, found: list[str]) -> bool:
         """Take the messages that end with their lines; tell whether there was a whole one."""
-        end = self._data.find(b"\n")
+        end = self._data.find(b"\n", self._at)
         if end < 0:
-            if len(self._data) > self._most:
+            if len(self._data) - self._at > self._most:
                 if not self._skip_line:
-                    self.too_long.append(_text(self._data[:_SHOWN_BYTES]))
-                self._data, self._skip_line = b"", True
+                    self.too_long.append(_text(self._data[self._at : self._at + _SHOWN_BYTES]))
+                self._at, self._skip_line = len(self._data), True
             return False
-        message, self._data = self._data[:end].rstrip(b"\r\0"), self._data[end + 1 :]
+        message = self._data[self._at : end].rstrip(b"\r\0")
+        self._at = end + 1
         if self._skip_line:
             self._skip_line = False
         elif len(message) > self._most:
