@@ -187,7 +187,6 @@ def test_what_is_no_share_is_refused(text: str) -> None:
     [
         ("duckdb:x.duckdb", "one process holds a DuckDB file"),
         ("jsonl:-", "keeps no books"),
-        ("cassandra:h/k.t", "one sink"),
     ],
 )
 def test_a_store_that_cannot_be_shared_says_what_to_do(url: str, told: str) -> None:

@@ -16,7 +16,7 @@ from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
 from eventstorm_sinks.ledger import OTHER_TOPICS, REMAINDER_TID, blame, remainder_key
 from eventstorm_sinks.share import WHOLE, Share
 
-__all__ = ["Books", "Entry", "Posting", "follow", "handed_over"]
+__all__ = ["Books", "Entry", "Posting", "follow", "handed_over", "joined"]
 
 MAX_STORED_NUMBER = 2**63 - 1
 _NO_EVENTS = Events((), (), ())
@@ -231,6 +231,22 @@ def _add(book: Book, entry: Entry) -> Book:
 def follow(earlier: Book, later: Book) -> Book:
     """Put two accounts of one stream together; the numbers in between were lost on the way to both stores."""
     return _add(earlier, Entry(later, earlier.drop))
+
+
+def joined(accounts: Iterable[Book]) -> Book:
+    """Put the accounts of one stream by all sinks that have had it together; of the sums of a topic, all.
+
+    Of two that overlap, which no sinks of ours leave, the one that reaches further.
+    """
+    first, *rest = sorted(accounts, key=lambda book: (book.first_seq, book.next_seq))
+    for book in rest:
+        if book.tid == REMAINDER_TID:
+            first = _sum(first, book)
+        elif book.first_seq >= first.next_seq:
+            first = follow(first, book)
+        elif book.next_seq > first.next_seq:
+            first = book
+    return first
 
 
 def _sum(total: Book, book: Book) -> Book:

@@ -159,8 +159,8 @@ def _rows(demand: Demand, plan: Plan) -> Iterator[tuple[str, list[str]]]:
     yield "routers", routers if plan.routers == 1 else [routers[0].replace(",", ", each", 1)]
     sinks = [f"{plan.workers} workers, {plan.workers_a_router} at each router" if plan.workers > 1 else "1 process"]
     sinks.append(f"the busiest has {plan.largest_share:.2f} x the average's sources: {plan.worker_busy:.0%} of a core")
-    if demand.store in ("duckdb", "cassandra") and plan.workers > 1:
-        sinks.append("each with topics (--topic) and a file or table of its own, since sinks do not share one there")
+    if demand.store == "duckdb" and plan.workers > 1:
+        sinks.append("each with topics (--topic) and a file of its own, since sinks do not share one there")
     yield "sinks", sinks
     if plan.servers:
         kind = "nodes" if demand.store == "cassandra" else f"servers: {plan.servers // demand.replicas} shards"

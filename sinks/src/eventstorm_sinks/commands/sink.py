@@ -29,8 +29,8 @@ cassandra://host/keyspace.table, jsonl:events.jsonl, or jsonl:- for standard out
 
 Where one process is not enough, --workers N runs N that share the events, and --share
 2/3 makes this sink the second of three, on one host or several, at the same router. Each
-event is stored by one of them. MongoDB they may share; of jsonl:events.jsonl each writes
-a file of its own, events-2of3.jsonl; a DuckDB file belongs to one process."""
+event is stored by one of them. MongoDB and Cassandra they may share; of jsonl:events.jsonl
+each writes a file of its own, events-2of3.jsonl; a DuckDB file belongs to one process."""
 
 EPILOG = """\
 examples:

@@ -32,7 +32,7 @@ FIGURES: Mapping[str, Figure] = {
     "sink.mib": Figure(150.0, "memory of a sink's process in MiB, without its queues", "measured, `up` idle: 106 MiB"),
     "sink.stall": Figure(0.1, "part of the time in which a store takes nothing: checkpoints, elections", "assumed"),
     "mongodb.event_us": Figure(6.0, "time of a worker for an event into MongoDB", "measured: CPU 2.6; and answers"),
-    "cassandra.event_us": Figure(25.0, "time of a worker for an event into Cassandra", "measured, beside a node"),
+    "cassandra.event_us": Figure(14.0, "time of a worker for an event into Cassandra", "measured, beside a node"),
     "duckdb.event_us": Figure(13.0, "time of a worker for an event into DuckDB", "measured, `nox -s bench -- sink`"),
     "jsonl.event_us": Figure(15.0, "time of a worker for an event into JSON lines", _BENCH),
     "mongodb.server_events": Figure(25_000, "events a second that a shard takes", "assumed; measure yours"),

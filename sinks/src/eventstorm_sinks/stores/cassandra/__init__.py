@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book, StreamKey
 from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores.cassandra._archive import CassandraArchive
 from eventstorm_sinks.stores.cassandra._connect import Connection, Place, guarded
 from eventstorm_sinks.stores.cassandra._reader import CassandraReader
@@ -29,15 +30,13 @@ class CassandraStore(CassandraArchive):
     keeps them in step, see `eventstorm_sinks.stores.cassandra._journal`.
     """
 
-    sink = "1/1"
-
     def __init__(self, location: str, settings: SinkSettings) -> None:
         """Read the URL.
 
         Raises:
             StartError: it is not understood; the message tells why, without the password.
         """
-        super().__init__(location, settings)
+        super().__init__(location, settings, Share.parse(settings.share, settings.share_by, "sink.share"))
         if settings.keep_size:
             logger.warning("%s: keep_size is not kept: Cassandra removes by age alone; set keep", self._connection.name)
 
@@ -54,11 +53,8 @@ class CassandraStore(CassandraArchive):
 
     @staticmethod
     def why_not_shared(location: str) -> str:
-        """Return why one sink writes all, and what to do instead."""
-        return (
-            "one sink keeps a table's books; let each write to a table of its own, "
-            "cassandra://HOST/KEYSPACE.TABLE, or all to mongodb://…"
-        )
+        """Return nothing: each share has books of its own."""
+        return ""
 
     def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
         """Write the events and their books as if in one transaction; see `Store.write` and the journal."""

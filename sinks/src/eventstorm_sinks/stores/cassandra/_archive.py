@@ -9,8 +9,8 @@ from eventstorm.errors import StartError
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book, StreamKey
 from eventstorm_sinks.settings import SinkSettings, parse_duration
+from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
-from eventstorm_sinks.stores.cassandra._buckets import Buckets
 from eventstorm_sinks.stores.cassandra._columns import parse_columns
 from eventstorm_sinks.stores.cassandra._connect import Connection, Place, guarded, may_be_at_fault
 from eventstorm_sinks.stores.cassandra._journal import Intent, Journal
@@ -29,11 +29,8 @@ _MOST_FAULTS = 3
 class CassandraArchive(CassandraReader):
     """What events are copied into, beside a sink that writes: the books of copying are its own. An `Archive`."""
 
-    sink = "copy"
-    """Whose books these are, of those that write to the table."""
-
-    def __init__(self, location: str, settings: SinkSettings) -> None:
-        """Read the URL.
+    def __init__(self, location: str, settings: SinkSettings, share: Share | None = None) -> None:
+        """Read the URL; `share` is what a sink writes.
 
         Raises:
             StartError: it is not understood; the message tells why, without the password.
@@ -43,12 +40,13 @@ class CassandraArchive(CassandraReader):
         if keep_s is not None and keep_s > MAX_KEEP_S:
             raise StartError(f"sink.keep: {settings.keep!r}: Cassandra keeps events for 20 years at most, or for ever")
         columns = parse_columns(settings.cassandra_columns)
-        self._schema = Schema(connection, columns, keep_s)
+        is_first = share is None or share.number == 1
+        self._schema = Schema(connection, columns, keep_s, is_first=is_first)
         super().__init__(connection, self._schema, settings)
         self._layouts = layouts_of(settings.cassandra_layout)
         self._columns = columns
-        self._buckets = Buckets(connection, self._schema, self.sink)
-        self._journal = Journal(connection, self._schema, self._buckets, self.sink)
+        self._journal = Journal(connection, self._schema, share)
+        self._buckets = self._journal.buckets
         self._faults = 0
 
     def insert(self, batches: Sequence[Batch], books: Sequence[Book]) -> None:

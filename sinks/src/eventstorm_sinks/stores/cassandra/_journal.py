@@ -22,10 +22,17 @@ Stamps are microseconds since 1970 that never go back: each is greater than the 
 So clocks that differ, of hosts or of servers, change nothing: the servers' own are not used, nor is a sink's if it is
 behind the stamp. Each compare-and-set asks for the stamp that it follows; so one that is late finds another, and does
 nothing. The owner is asked for as well: the last sink to start is the one that writes, and the earlier one says so.
+
+Sinks that share a table have a partition each, named after their share. One that starts with another division of the
+streams *retires* the partitions of all shares that overlap with its own: it gives them an owner that is nobody, then
+removes what they intended, then says that nothing is intended any more. So nobody writes there, and its own streams go
+on, in its own partition, from where their last accounts end. Several may do so at the same time: none writes before it
+has seen that nothing is intended there, and then its stamps are later than those of all removals.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 import zlib
@@ -38,6 +45,8 @@ from cassandra.query import BatchStatement, BatchType
 
 from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book, Source, StreamKey
+from eventstorm_sinks.books import handed_over
+from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.cassandra._buckets import Buckets
 from eventstorm_sinks.stores.cassandra._connect import Connection
@@ -45,10 +54,14 @@ from eventstorm_sinks.stores.cassandra._layout import Layout, Partition
 from eventstorm_sinks.stores.cassandra._requests import run_all
 from eventstorm_sinks.stores.cassandra._rows import removal, stream_id
 from eventstorm_sinks.stores.cassandra._schema import Schema
+from eventstorm_sinks.stores.cassandra._shares import COPY, name_of, share_of
 
 __all__ = ["Intent", "Journal", "book_of"]
 
 _REQUESTS = 32
+_BOOKS_A_CHANGE = 500
+_NOBODY = uuid.UUID(int=0)
+"""The owner of a partition that nobody writes to any more."""
 
 
 class Intent(NamedTuple):
@@ -89,10 +102,15 @@ _from_blob = msgspec.msgpack.Decoder(list[Intent]).decode
 class Journal:
     """One sink's partition of the table of books. Used by one thread."""
 
-    def __init__(self, connection: Connection, schema: Schema, buckets: Buckets, sink: str) -> None:
-        self._connection, self._schema, self._buckets, self._sink = connection, schema, buckets, sink
+    def __init__(self, connection: Connection, schema: Schema, share: Share | None) -> None:
+        """Write nothing yet; `share` is None for copying, which overlaps with nobody."""
+        self._connection, self._schema, self._share = connection, schema, share
+        self._sink = COPY if share is None else name_of(share)
+        self.buckets = Buckets(connection, schema, self._sink)
         self._owner = uuid.uuid4()
-        self._is_mine = self._is_open = False
+        self._is_mine = self._is_open = self._has_taken_over = False
+        self._least_stamp = 0
+        """What this one's stamps are later than."""
         self.marks: dict[StreamKey, int] = {}
         """Of each stream, the number after the last one that is stored."""
         self._unfinished: bytes | None = None
@@ -107,21 +125,74 @@ class Journal:
         """
         if self._is_open:
             return
-        intent, counts = self._sign()
-        if intent != self._unfinished:
-            self._remove(intent)
-            self._set("clear", None)
-            self._unfinished = None
-        self._buckets.forget()
-        self._buckets.apply(counts)
-        self.marks = {_key(stream): mark for stream, mark, *_ in self._streams() if mark}
-        self._is_open = True
+        try:
+            intent, counts = self._sign()
+            if intent != self._unfinished:
+                self._remove(intent)
+                self._set("clear", None)
+                self._unfinished = None
+            self.buckets.forget()
+            self.buckets.apply(counts)
+            self.marks = {_key(stream): mark for stream, mark, *_ in self._streams(self._sink) if mark}
+            if self._share is not None and not self._has_taken_over:
+                self._take_over(self._share)
+                self._has_taken_over = True
+            self._is_open = True
+        except BaseException:
+            self._is_open = False
+            raise
+
+    def _take_over(self, share: Share) -> None:
+        """Keep sinks that divide the streams in another way from writing this share's, and go on from their books."""
+        sinks = [sink for sink, _ in self._connection.session().execute(self._schema.statement("committed").bind(()))]
+        others = {sink: other for sink in sinks if sink != self._sink and (other := share_of(sink)) is not None}
+        for sink in [sink for sink, other in others.items() if share.overlaps(other)]:
+            stamp, counts = self._retire(sink)
+            with self._stamped(stamp):
+                Buckets(self._connection, self._schema, sink).apply(counts)
+            self._least_stamp = max(self._least_stamp, stamp)
+            self._go_on_from(self._streams(sink), share)
+
+    def _retire(self, sink: str) -> tuple[int, bytes | None]:
+        """Let nobody write to a partition, undo what is unfinished; return its last stamp, and its counts."""
+        while True:
+            owner, stamp, intent, counts = self._row(sink)
+            if owner is None or (owner == _NOBODY and intent is None):
+                return stamp or 0, counts
+            if owner != _NOBODY:
+                change = self._schema.statement("sign").bind((_NOBODY, self._next(stamp), sink, owner, stamp))
+            else:
+                with self._stamped(stamp):
+                    self._remove(intent)
+                change = self._schema.statement("intend").bind((self._next(stamp), None, sink, owner, stamp))
+            self._compare_and_set(change)  # by whomever: it is looked at again
+
+    def _go_on_from(self, rows: Sequence[tuple[Any, ...]], share: Share) -> None:
+        """Write books that go on where those of a sink end whose streams these are now."""
+        known = {book.key: book for book in self.books()}
+        rows = [row for row in rows if row[2] is not None]
+        for first in range(0, len(rows), _BOOKS_A_CHANGE):
+            some = rows[first : first + _BOOKS_A_CHANGE]
+            books = handed_over(known, map(book_of, some), share)
+            keys = {book.key for book in books}
+            marks = {_key(row[0]): max(row[1] or 0, self.marks.get(_key(row[0]), 0)) for row in some}
+            if books:
+                self.commit({key: mark for key, mark in marks.items() if key in keys and mark}, books, (), None)
+                known.update((book.key, book) for book in books)
+
+    @contextlib.contextmanager
+    def _stamped(self, stamp: int) -> Iterator[None]:
+        """Write at another partition's time."""
+        own, self._connection.stamp_us = self._connection.stamp_us, stamp
+        try:
+            yield
+        finally:
+            self._connection.stamp_us = own
 
     def _sign(self) -> tuple[bytes | None, bytes | None]:
         """Return what the partition says to its new or old owner."""
         while True:
-            row: tuple[Any, ...] = self._read("journal").one() or (None,) * 4
-            owner, stamp, intent, counts = row
+            owner, stamp, intent, counts = self._row(self._sink)
             if owner == self._owner:
                 self._connection.stamp_us = stamp
                 self._is_mine = True
@@ -139,8 +210,8 @@ class Journal:
 
     def _taken_over(self) -> str:
         return (
-            f"another sink has begun to write to {self._connection.name}; stop one of the two, or give each a table of "
-            "its own: cassandra://HOST/KEYSPACE.TABLE"
+            f"another sink has begun to write to {self._connection.name}; stop one of the two, let them share the "
+            "events (--share 1/2 and 2/2), or give each a table of its own: cassandra://HOST/KEYSPACE.TABLE"
         )
 
     def distrust(self) -> None:
@@ -183,7 +254,7 @@ class Journal:
         self.marks.update(marks)
         for key in gone:
             self.marks.pop(key, None)
-        self._buckets.apply(counts)
+        self.buckets.apply(counts)
 
     def _set(self, name: str, *values: object, batch: BatchStatement | None = None) -> None:
         """Change the partition, if nobody else has since.
@@ -209,15 +280,20 @@ class Journal:
         return bool(self._connection.session().execute(statement).was_applied)
 
     def _next(self, stamp: int) -> int:
-        return max(int(time.time() * 1_000_000), stamp + 1)
+        return max(int(time.time() * 1_000_000), stamp + 1, self._least_stamp + 1)
 
-    def _read(self, name: str) -> Any:
-        statement = self._schema.statement(name).bind((self._sink,))
+    def _row(self, sink: str) -> tuple[Any, ...]:
+        """Return a partition's owner, stamp, intent and counts."""
+        row: tuple[Any, ...] = self._read("journal", sink).one() or (None,) * 4
+        return row
+
+    def _read(self, name: str, sink: str) -> Any:
+        statement = self._schema.statement(name).bind((sink,))
         statement.consistency_level = self._connection.place.serial_consistency()
         return self._connection.session().execute(statement)
 
-    def _streams(self) -> list[tuple[Any, ...]]:
-        return [row for row in self._read("streams") if row[0] is not None]
+    def _streams(self, sink: str) -> list[tuple[Any, ...]]:
+        return [row for row in self._read("streams", sink) if row[0] is not None]
 
     def _remove(self, intent: bytes | None) -> None:
         """Remove the rows of an intent, those too that are still on their way."""
@@ -230,7 +306,7 @@ class Journal:
 
     def books(self) -> list[Book]:
         """Return the books last written."""
-        return [book_of(row) for row in self._streams() if row[2] is not None]
+        return [book_of(row) for row in self._streams(self._sink) if row[2] is not None]
 
     def _book_values(self, book: Book, mark: int) -> tuple[object, ...]:
         source = book.source

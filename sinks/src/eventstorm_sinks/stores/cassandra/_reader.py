@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from eventstorm.errors import EventstormError
-from eventstorm_sinks.batch import Book, StoredEvent, StreamKey
+from eventstorm_sinks.batch import Book, StoredEvent
 from eventstorm_sinks.live_values import decode, dig, number
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Series, SqlResult, TopicSummary
@@ -20,6 +20,7 @@ from eventstorm_sinks.stores.cassandra._journal import book_of
 from eventstorm_sinks.stores.cassandra._rows import decode_row
 from eventstorm_sinks.stores.cassandra._scan import Row, Scan
 from eventstorm_sinks.stores.cassandra._schema import Schema
+from eventstorm_sinks.stores.cassandra._shares import all_accounts
 
 __all__ = ["CassandraReader"]
 
@@ -49,16 +50,13 @@ class CassandraReader:
 
     def books(self) -> list[Book]:
         """Return the books last written, of whoever wrote, without disturbing a sink that does."""
-        found: dict[StreamKey, Book] = {}
+        found: dict[str, list[Book]] = {}
         with guarded(self._connection.name):
             session = self._schema.prepare()
             for sink, _ in session.execute(self._schema.statement("committed").bind(())):
-                for row in session.execute(self._schema.statement("streams").bind((sink,))):
-                    if row[0] is not None and row[2] is not None:
-                        book = book_of(row)
-                        if book.key not in found or found[book.key].next_seq < book.next_seq:
-                            found[book.key] = book
-        return list(found.values())
+                rows = session.execute(self._schema.statement("streams").bind((sink,)))
+                found[sink] = [book_of(row) for row in rows if row[0] is not None and row[2] is not None]
+        return all_accounts(found)
 
     def topics(self) -> list[TopicSummary]:
         """Return what topics there are, by name: from the buckets' counts, without a look at the events.

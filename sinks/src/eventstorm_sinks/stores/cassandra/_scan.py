@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from eventstorm_sinks.stores.cassandra._connect import Connection
 from eventstorm_sinks.stores.cassandra._layout import Layout, Partition
 from eventstorm_sinks.stores.cassandra._schema import Schema
+from eventstorm_sinks.stores.cassandra._shares import Committed
 
 __all__ = ["Scan"]
 
@@ -57,13 +58,12 @@ class Scan:
     start_ms: int | None = None
     stop_ms: int | None = None
     with_data: bool = True
-    committed_us: int = field(init=False)
+    committed: Committed = field(init=False)
 
     def __post_init__(self) -> None:
-        sinks = [committed for _, committed in self._execute("committed")]
         # A table without books was filled by other means: then all of it counts.
-        committed_us = max((each or 0 for each in sinks), default=_MAX_MS)
-        object.__setattr__(self, "committed_us", committed_us)
+        committed = Committed(((sink, committed_us) for sink, committed_us in self._execute("committed")), _MAX_MS)
+        object.__setattr__(self, "committed", committed)
 
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yield (topic, row), partition by partition."""
@@ -148,7 +148,7 @@ class Scan:
         name = ("read" if self.with_data else "heads") + _order(newest)
         place = Partition(bucket.topic, bucket.bucket_ms, shard)
         for row in self._execute(name, *place, *self._bounds(), page_rows=bucket.page_rows):
-            if row[5] <= self.committed_us:
+            if row[5] <= self.committed.of(bucket.topic, row[0][:12]):
                 yield row
 
     def _execute(self, name: str, *values: object, page_rows: int = _MOST_ROWS) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from cassandra.cluster import Session
@@ -18,6 +19,8 @@ MAX_KEEP_S = 20 * 365 * 86_400
 
 # Of what goes together to the disk and away from it; so many of them make up what is kept.
 _WINDOWS, _DEFAULT_WINDOW_S = 30, 86_400
+
+_WAIT_FOR_TABLES_S = 5.0
 
 BOOK_FIELDS = (
     "topic", "host", "service", "pid", "first_seq", "next_seq", "dropped",
@@ -54,9 +57,16 @@ class Schema:
     """Makes the keyspace and the tables of a store, if they are not made by others, and prepares its statements."""
 
     def __init__(
-        self, connection: Connection, columns: tuple[Column, ...], keep_s: float | None, *, is_made: bool = False
+        self,
+        connection: Connection,
+        columns: tuple[Column, ...],
+        keep_s: float | None,
+        *,
+        is_made: bool = False,
+        is_first: bool = True,
     ) -> None:
         self._connection, self._columns, self._is_made = connection, columns, is_made
+        self._is_first = is_first
         self.keep_s = None if keep_s is None else max(1, int(keep_s))
         place = connection.place
         self.events = f"{place.keyspace}.{place.table}"
@@ -78,6 +88,8 @@ class Schema:
         session = self._connection.session()
         if not (self._is_ready or self._is_made):
             place = self._connection.place
+            if not self._is_first:
+                self._wait_for_tables(session)
             known = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
             if not session.execute(known, [place.keyspace]).one():
                 replication = place.replication(self._connection.nodes())
@@ -85,6 +97,20 @@ class Schema:
             self._make_tables(session)
             self._is_ready = True
         return session
+
+    def _wait_for_tables(self, session: Session) -> None:
+        """Leave it to another to make the tables, for a while.
+
+        Two that make the same table at the same moment, by two nodes, may get two tables of one name:
+        https://issues.apache.org/jira/browse/CASSANDRA-10699
+        """
+        names = {name.partition(".")[2] for name in self._names.values()}
+        asked = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s"
+        give_up_s = time.monotonic() + _WAIT_FOR_TABLES_S
+        while time.monotonic() < give_up_s:
+            if names <= {name for (name,) in session.execute(asked, [self._connection.place.keyspace])}:
+                return
+            time.sleep(0.2)  # as often as is worth the question
 
     def distrust(self) -> None:
         """Look again what is there, before the next write."""
