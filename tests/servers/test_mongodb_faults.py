@@ -75,7 +75,7 @@ def rig(tmp_path: Path, mongodb: MongoServer) -> Iterator[MongoRig]:
 
 
 def test_a_server_that_comes_after_the_sink_gets_everything(rig: MongoRig) -> None:
-    """The sink receives and counts meanwhile, and says once what is amiss."""
+    """The sink receives and counts meanwhile, and says what is amiss, of each kind of error once."""
     rig.router()
     sink = rig.sink()
     source = rig.calm_source()
@@ -85,7 +85,7 @@ def test_a_server_that_comes_after_the_sink_gets_everything(rig: MongoRig) -> No
     wait_for(rig.stored, "a first event")
     books = rig.settled(sink, source)
     assert {topic: book.stored for (_, topic), book in books.items()} == {"test.a": 10_001, "test.b": 1_000}
-    assert sum("cannot write now" in line for line in sink.lines) == 1
+    assert sum("cannot write now" in line for line in sink.lines) <= 2  # away, and then not ready yet
 
 
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(rig: MongoRig) -> None:

@@ -278,6 +278,22 @@ def test_a_store_that_comes_back_gets_what_has_waited(
     assert len([record for record in caplog.records if "away" in record.getMessage()]) == 1
 
 
+def test_a_second_reason_is_told_though_another_was_within_the_minute(
+    store: Memory, start: Callable[..., Writer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each once, whatever numbers it names."""
+    writer = start()
+    for text in ("away", "another sink", "away", "another sink"):
+        attempts = store.attempts
+        store.failure = StoreUnavailable(f"{text}, attempt {attempts}")
+        writer.put(message(0, 10))
+        wait_for(lambda attempts=attempts: store.attempts > attempts + 1)
+    store.failure = None
+    writer.close(5)
+    told = [record.getMessage() for record in caplog.records if "cannot write now" in record.getMessage()]
+    assert ["away" in each for each in told] == [True, False]
+
+
 def test_of_a_failing_batch_only_the_poisonous_events_are_refused(
     store: Memory, start: Callable[..., Writer], caplog: pytest.LogCaptureFixture
 ) -> None:

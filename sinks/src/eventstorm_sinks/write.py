@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -339,7 +340,9 @@ class Writer:
             except StoreUnavailable as error:
                 with self._changed:
                     self._last_error = str(error) or "unavailable"
-                self._log.warning("unavailable", "%s: cannot write now, trying again: %s", self.url, error)
+                # One kind of error does not hide another within the minute; where there is no cause, the text is ours.
+                kind = type(error.__cause__).__name__ if error.__cause__ else re.sub(r"\d+", "", str(error))
+                self._log.warning(kind, "%s: cannot write now, trying again: %s", self.url, error)
             # Not all sinks of a server that comes back at the same moment.
             try_at_s = time.monotonic() + wait_s * random.uniform(0.5, 1.0)
             wait_s = min(wait_s * 2, LAST_RETRY_S)
