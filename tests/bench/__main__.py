@@ -1,7 +1,7 @@
 """Run the benchmarks: ``nox -s bench``, or ``python tests/bench [--quick] [--json FILE] [NAME…]``.
 
 Each ``bench_*.py`` beside this file that has ``run(quick)`` is one; NAME is what follows ``bench_``. The exit code is 1
-if a target is missed.
+if a target is missed. ``python tests/bench soak`` is a run of minutes into one store, see ``soak.py``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import soak
 from harness import Result, machine, table
 
 HERE = Path(__file__).parent
@@ -20,6 +21,8 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     """Run what was asked for, print the table, and return the exit code."""
+    if sys.argv[1:2] == ["soak"]:
+        return soak.main(sys.argv[2:])
     names = sorted(
         path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py") if "def run(" in path.read_text()
     )

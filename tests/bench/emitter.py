@@ -1,7 +1,7 @@
 """A process that emits. Usage: emitter.py ENDPOINT EVENTS RATE; RATE 0 is as fast as it goes.
 
 Each event carries when it was emitted, as `t`, nanoseconds since 1970. Waits until the topic is heard, and prints how
-many events were accepted, as one line of JSON.
+many events were accepted, and what the source says of them, as one line of JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main() -> None:
             accepted += emit(TOPIC, FIELDS)
     elapsed = time.perf_counter() - start
     eventstorm.close()
-    print(json.dumps({"accepted": accepted, "seconds": elapsed}))
+    stats = eventstorm.stats()
+    account = {"source_id": stats["source_id"], **stats["topics"][TOPIC]}
+    print(json.dumps({"accepted": accepted, "seconds": elapsed, **account}))
 
 
 main()

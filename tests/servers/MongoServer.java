@@ -10,13 +10,14 @@ import org.h2.mvstore.MVStore;
 /**
  * mongo-java-server as a server that keeps what it has acknowledged, whatever kills it.
  *
- * <p>Arguments: port, file of the data, file of a fault. While the latter exists, it says "COMMAND CODE TEXT", and that
+ * <p>Arguments: port, file of the data or "memory", file of a fault. While the latter exists, it says "COMMAND CODE TEXT", and that
  * command is answered by that error.
  */
 public class MongoServer {
     public static void main(String[] arguments) throws Exception {
         Path fault = Path.of(arguments[2]);
-        MVStore file = new MVStore.Builder().fileName(arguments[1]).autoCommitDisabled()
+        String data = arguments[1].equals("memory") ? null : arguments[1];
+        MVStore file = new MVStore.Builder().fileName(data).autoCommitDisabled()
             .autoCommitBufferSize(0).open();
         H2Backend backend = new H2Backend(file) {
             // One at a time, so that no commit holds half of another command: a document without its index, say.

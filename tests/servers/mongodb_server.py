@@ -94,15 +94,22 @@ class Server:
 
 
 class MongoServer(Server):
-    """mongo-java-server, which can be made to fail too."""
+    """mongo-java-server, which can be made to fail too.
 
-    def __init__(self, folder: Path) -> None:
+    In memory it takes millions of events, and forgets them when it is killed.
+    """
+
+    def __init__(self, folder: Path, *, in_memory: bool = False) -> None:
         super().__init__(folder)
         self._fault = folder / "fault"
+        self._data = "memory" if in_memory else str(folder / "data.mv")
+        # Small and quick to start; or for long runs.
+        small = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]
+        self._options = ["-XX:+UseParallelGC", "-Xmx16g"] if in_memory else small
 
     def _command(self) -> list[str]:
-        java = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-cp", class_path()]
-        return [*java, "MongoServer", str(self.port), str(self.folder / "data.mv"), str(self._fault)]
+        java = ["java", *self._options, "-cp", class_path(), "MongoServer"]
+        return [*java, str(self.port), self._data, str(self._fault)]
 
     def fail(self, command: str, code: int, text: str) -> None:
         """Answer a command by an error, until `mend`."""
