@@ -1,81 +1,27 @@
-"""`service.usage` of real processes, and `sensor.usage` of hardware that a test makes up."""
+"""`service.usage` of real processes."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections import namedtuple
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
 from eventstorm.errors import SettingError
 from eventstorm.settings import load
-from eventstorm_integrations.sysmon import sensors
-from eventstorm_integrations.sysmon.cgroups import mount_points
-from eventstorm_integrations.sysmon.chosen import _Pid, _PidFile, choices, descendants
+from eventstorm_integrations.sysmon.chosen import _Pid, _PidFile, descendants
 from eventstorm_integrations.sysmon.figures import Figures, read_figures, together
 from eventstorm_integrations.sysmon.sampler import Sampler
 from eventstorm_integrations.sysmon.scan import Look, Process, Scanner, age_s, read_process
-from eventstorm_integrations.sysmon.sensors import SensorCollector
 from eventstorm_integrations.sysmon.services import ServiceCollector
 from eventstorm_integrations.sysmon.settings import SysmonSettings
-from eventstorm_integrations.sysmon.units import find_unit, pids_in
-
-DEADLINE_S = 20.0
-
-
-def until(probe: Callable[[], Any]) -> Any:
-    """Return what `probe` does once it is true."""
-    give_up = time.monotonic() + DEADLINE_S
-    while not (found := probe()):
-        assert time.monotonic() < give_up, "not in time"
-        time.sleep(0.01)  # between two looks at other processes
-    return found
-
-
-@contextlib.contextmanager
-def running(code: str) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code, and yield the process once it has printed a line; its whole group ends afterwards."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-WAITS = "import sys; print('ready', flush=True); sys.stdin.read()"
-
-
-class Watched:
-    """A collector of its own, asked at moments that the test counts."""
-
-    def __init__(self, pids: tuple[int, ...] = (), services: tuple[str, ...] = (), root: Path = Path("/")) -> None:
-        free = Scanner(clock=lambda: 0.0)
-        self.collector = ServiceCollector(choices(pids, services, root), free, set(), clock=lambda: 0.0)
-
-    def sample(self) -> list[dict[str, Any]]:
-        return self.collector.sample(time.monotonic())
-
-    def only(self) -> dict[str, Any]:
-        (event,) = self.sample()
-        return event
+from integrations.sysmon_processes import DEADLINE_S, FORKS, WAITS, Watched, running, until
 
 
 def test_a_process_that_burns_cpu_and_opens_files_is_told_of() -> None:
@@ -104,18 +50,6 @@ while True: pass
     assert told["memory"]["virtual"] >= told["memory"]["usage"]
     assert told["disk"]["io"].keys() == {"read", "write"}
     assert told["context_switches"]["involuntary"] >= 0
-
-
-FORKS = """
-import os, sys
-for _ in range(3):
-    if not os.fork():
-        os.read(0, 1)
-        os._exit(0)
-print("ready", flush=True)
-os.read(0, 1)
-while True: os.wait()
-"""
 
 
 def test_the_children_of_a_process_count_with_it() -> None:
@@ -303,100 +237,6 @@ def test_a_pid_file_that_was_left_behind_names_nobody(tmp_path: Path) -> None:
     assert chosen.members(2.0, None) == {4711: 200.0}, "written again"
 
 
-def tree(root: Path, kind: str, *folders: str) -> Path:
-    """Write a hierarchy of cgroups with one process of ours in each folder."""
-    (root / "proc/self").mkdir(parents=True)
-    mount = "31 23 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n"
-    if kind == "2":
-        mount = "31 23 0:27 / /sys/fs/cgroup/systemd rw - cgroup2 cgroup2 rw\n"
-    (root / "proc/self/mountinfo").write_text(f"1 1 0:1 / / rw - ext4 /dev/sda rw\n{mount}")
-    top = root / "sys/fs/cgroup/systemd"
-    top.mkdir(parents=True)
-    for folder in folders:
-        (top / folder).mkdir(parents=True)
-        (top / folder / "cgroup.procs").write_text(f"{os.getpid()}\n")
-    return top
-
-
-@pytest.mark.parametrize("kind", ["1", "2"])
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "system.slice/shop.service",
-        "system.slice/system-shop.slice/shop.service",
-        "user.slice/user-1000.slice/user@1000.service/app.slice/shop.service",
-        "shop.service",
-    ],
-)
-def test_a_unit_of_systemd_is_its_cgroup(kind: str, folder: str, tmp_path: Path) -> None:
-    top = tree(tmp_path, kind, folder, "system.slice/shop.service.d", "system.slice/other.service")
-    watched = Watched(services=("shop.service",), root=tmp_path)
-
-    assert find_unit(tmp_path, "shop.service") == top / folder
-    event = watched.only()
-    assert event["service"] == {"name": "shop.service"}
-    assert event["process"]["count"] == 1
-
-
-def test_a_unit_has_the_processes_of_all_that_is_in_it(tmp_path: Path) -> None:
-    top = tree(tmp_path, "2", "shop.slice/a.service/worker", "shop.slice/b.service")
-    (top / "shop.slice/b.service/cgroup.procs").write_text(f"{os.getppid()}\n1\n")
-    (top / "shop.slice/threaded").mkdir()
-    (top / "shop.slice/threaded/cgroup.procs").write_bytes(b"\xff")
-
-    assert pids_in(top / "shop.slice") == [os.getppid(), 1, os.getpid()]
-    assert pids_in(top / "gone.slice") is None
-
-
-def test_a_unit_that_stops_and_starts_is_found_again_but_not_looked_for_all_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked: list[str] = []
-    module = sys.modules[choices.__module__]
-    monkeypatch.setattr(module, "find_unit", lambda root, name: looked.append(name) or find_unit(root, name))
-    (unit,) = choices((), ("shop.service",), tmp_path)
-    assert unit.members(0.0, None) is None, "no cgroups at all"
-    top = tree(tmp_path, "2")
-    assert [unit.members(float(now_s), None) for now_s in range(1, 10)] == [None] * 9
-    assert len(looked) == 1
-
-    (top / "shop.service").mkdir()
-    (top / "shop.service/cgroup.procs").write_text("1\n")
-    assert unit.members(10.0, None) == {1: None}
-    (top / "shop.service/cgroup.procs").unlink()
-    (top / "shop.service").rmdir()
-    assert unit.members(21.0, None) is None
-    assert [unit.members(now_s, None) for now_s in (22.0, 30.0)] == [None, None]
-    assert len(looked) == 3
-
-
-def test_a_cgroup_of_the_kernel_is_measured_too() -> None:
-    name = f"eventstorm-test-{os.getpid()}.service"
-    for kind in ("name=systemd", ""):
-        for point in mount_points(Path("/"), kind):
-            with contextlib.suppress(OSError):
-                (point / name).mkdir()
-                break
-    folder = find_unit(Path("/"), name)
-    if folder is None:
-        pytest.skip("no cgroup can be made here, which takes root")
-    try:
-        with running(FORKS) as process:
-            try:
-                (folder / "cgroup.procs").write_text(f"{process.pid}")
-            except OSError as error:
-                pytest.skip(f"no process can be moved there: {error}")
-            assert Watched(services=(name,)).only()["process"]["count"] == 1, "its children stay where they are"
-    finally:
-        until(lambda: not _busy(folder))
-
-
-def _busy(folder: Path) -> bool:
-    with contextlib.suppress(OSError):  # until the kernel has buried its processes
-        folder.rmdir()
-    return folder.is_dir()
-
-
 def test_many_processes_are_measured_less_often() -> None:
     cpu_s = iter(range(1000))
     choice = SimpleNamespace(name="x", needs_look=False, members=lambda now_s, look: {os.getpid(): None})
@@ -437,73 +277,3 @@ def test_the_command_measures_what_it_is_given() -> None:
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["data"]["service"]["name"].endswith(f"({os.getpid()})")
     assert "'process 2147483647' does not run" in done.stderr
-
-
-Temperature = namedtuple("Temperature", "label current high critical")
-Fan = namedtuple("Fan", "label current")
-Battery = namedtuple("Battery", "percent secsleft power_plugged")
-
-
-def test_sensors_are_told_of_by_the_names_of_the_semantic_conventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    made_up = SimpleNamespace(
-        sensors_temperatures=lambda: {
-            "coretemp": [Temperature("Package id 0", 45.04, 80.0, 100.0), Temperature("", 41.0, None, None)],
-            "broken\udcff": [Temperature("x", None, None, None), Temperature("", float("nan"), None, None)],
-        },
-        sensors_fans=lambda: {"thinkpad": [Fan("", 2400)]},
-        sensors_battery=lambda: Battery(62.5, 3600, False),
-    )
-    monkeypatch.setattr(sensors, "psutil", made_up)
-    collector = SensorCollector()
-
-    assert collector.sample(0.0) == [
-        {
-            "hw": {
-                "id": "coretemp-temperature-0",
-                "type": "temperature",
-                "name": "coretemp Package id 0",
-                "temperature": 45.0,
-                "limit": {"high": 80.0, "critical": 100.0},
-            }
-        },
-        {"hw": {"id": "coretemp-temperature-1", "type": "temperature", "name": "coretemp", "temperature": 41.0}},
-        {"hw": {"id": "thinkpad-fan-0", "type": "fan", "name": "thinkpad", "fan": {"speed": 2400}}},
-        {
-            "hw": {
-                "id": "battery",
-                "type": "battery",
-                "name": "battery",
-                "state": "discharging",
-                "battery": {"charge": 0.625, "time_left": 3600},
-            }
-        },
-    ]
-    assert [now_s for now_s in range(1, 12) if collector.sample(float(now_s))] == [5, 10]
-
-
-@pytest.mark.parametrize(
-    "platform",
-    [
-        SimpleNamespace(),
-        SimpleNamespace(sensors_temperatures=dict, sensors_fans=lambda: {"x": []}, sensors_battery=lambda: None),
-    ],
-    ids=["a platform without", "a machine without"],
-)
-def test_what_has_no_sensors_has_no_event_which_is_noted_once(
-    platform: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(sensors, "psutil", platform)
-    collector = SensorCollector()
-    with caplog.at_level(logging.INFO):
-        assert [collector.sample(float(now_s)) for now_s in range(200)] == [[]] * 200
-
-    assert len(caplog.records) == 1
-
-
-def test_a_battery_that_does_not_know_its_time_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    full = SimpleNamespace(sensors_battery=lambda: Battery(100, psutil.POWER_TIME_UNLIMITED, True))
-    monkeypatch.setattr(sensors, "psutil", full)
-
-    (event,) = SensorCollector().sample(0.0)
-    assert event["hw"]["state"] == "charging"
-    assert event["hw"]["battery"] == {"charge": 1.0}
