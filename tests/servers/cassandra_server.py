@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from servers.maven import fetched
 
 VERSION = "5.0.8"
 DEADLINE_S = 120.0
+KEYSTORE_PASSWORD = "eventstorm"
 _EXPORTS = [
     "java.base/jdk.internal.misc",
     "java.base/java.lang.ref",
@@ -76,6 +78,7 @@ storage_port: {storage_port}
 native_transport_port: {port}
 authenticator: {authenticator}
 authorizer: {authorizer}
+client_encryption_options: {{enabled: {is_encrypted}, keystore: {keystore}, keystore_password: {password}}}
 seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: 127.0.0.1}}]}}]
 data_file_directories: [{folder}/data]
 commitlog_directory: {folder}/commitlog
@@ -104,6 +107,14 @@ _LOGBACK = """<configuration><appender name="out" class="ch.qos.logback.core.Con
 """
 
 
+def _make_certificate(keystore: Path, certificate: Path) -> None:
+    """Make a key and its certificate, for 127.0.0.1, as a server and as its clients read them."""
+    common = ["-alias", "node", "-keystore", str(keystore), "-storepass", KEYSTORE_PASSWORD]
+    name = ["-dname", "CN=eventstorm tests", "-ext", "san=ip:127.0.0.1", "-keyalg", "RSA", "-storetype", "PKCS12"]
+    for command in (["-genkeypair", *name], ["-exportcert", "-rfc", "-file", str(certificate)]):
+        subprocess.run(["keytool", *command, *common], check=True, capture_output=True)
+
+
 def jars() -> Path:
     """Return the folder with the server's jars; fetched once for all runs."""
     return fetched("org.apache.cassandra", "cassandra-all", VERSION)
@@ -124,7 +135,17 @@ def free_port(addresses: list[str]) -> int:
 class CassandraNode:
     """One node of a cluster, which can be killed, started again, and paused."""
 
-    def __init__(self, folder: Path, address: str, port: int, storage_port: int, token: int, *, guarded: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        address: str,
+        port: int,
+        storage_port: int,
+        token: int,
+        *,
+        guarded: bool,
+        keystore: Path | None,
+    ) -> None:
         self.address, self._port = address, port
         self._folder = folder
         folder.mkdir()
@@ -138,6 +159,9 @@ class CassandraNode:
                 folder=folder,
                 authenticator=f"{by[0]}Authenticator",
                 authorizer=f"{by[1]}Authorizer",
+                is_encrypted="true" if keystore else "false",
+                keystore=keystore or "none",
+                password=KEYSTORE_PASSWORD,
             )
         )
         (folder / "logback.xml").write_text(_LOGBACK)
@@ -207,12 +231,23 @@ class CassandraNode:
 
 
 class CassandraServer:
-    """A cluster of `nodes` nodes at 127.0.0.1, 127.0.0.2, …, with one port."""
+    """A cluster of `nodes` nodes at 127.0.0.1, 127.0.0.2, …, with one port.
 
-    def __init__(self, folder: Path, nodes: int = 1, *, guarded: bool = False) -> None:
+    Args:
+        folder: for its files.
+        nodes: how many.
+        guarded: whether it asks for passwords; who may do all is ``cassandra``, with that password.
+        encrypted: whether it speaks TLS alone, as `certificate` says.
+    """
+
+    def __init__(self, folder: Path, nodes: int = 1, *, guarded: bool = False, encrypted: bool = False) -> None:
         addresses = [f"127.0.0.{number + 1}" for number in range(nodes)]
         self.port, storage_port = free_port(addresses), free_port(addresses)
         self._is_guarded = guarded
+        self.certificate = folder / "node.pem" if encrypted else None
+        keystore = folder / "node.p12" if encrypted else None
+        if keystore and self.certificate:
+            _make_certificate(keystore, self.certificate)
         self.url = f"cassandra://{','.join(addresses)}:{self.port}"
         self.nodes = [
             CassandraNode(
@@ -222,6 +257,7 @@ class CassandraServer:
                 storage_port,
                 -(2**63) + (2**64 // nodes) * number,
                 guarded=guarded,
+                keystore=keystore,
             )
             for number, address in enumerate(addresses)
         ]
@@ -273,8 +309,14 @@ class CassandraServer:
         profiles = {EXEC_PROFILE_DEFAULT: profile}
         addresses = [node.address for node in self.nodes]
         provider = PlainTextAuthProvider("cassandra", "cassandra") if self._is_guarded else None
+        context = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
         cluster = Cluster(
-            addresses, port=self.port, protocol_version=5, execution_profiles=profiles, auth_provider=provider
+            addresses,
+            port=self.port,
+            protocol_version=5,
+            execution_profiles=profiles,
+            auth_provider=provider,
+            ssl_context=context,
         )
         try:
             yield cluster.connect()

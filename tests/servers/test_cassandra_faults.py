@@ -204,6 +204,40 @@ def test_the_last_sink_to_start_is_the_one_that_writes(rig: CassandraRig) -> Non
     rig.settled(second, source)
 
 
+def test_a_sink_says_what_is_wrong_with_its_login_and_its_certificates(tmp_path: Path) -> None:
+    """In one line each, without the password; with the right ones it stores."""
+    server = CassandraServer(tmp_path, guarded=True, encrypted=True)
+    rig = CassandraRig(tmp_path, server)
+    place = rig.store.removeprefix("cassandra://")
+    tls = f"&tls=true&tls_ca={server.certificate}"
+    try:
+        server.start()
+        rig.router()
+        for login, options, told in (
+            ("cassandra:mistaken", tls, "password are incorrect"),
+            ("cassandra:cassandra", "&tls=true", "CERTIFICATE_VERIFY_FAILED"),
+            ("cassandra:cassandra", "", ": Connection"),
+        ):
+            rig.store = f"cassandra://{login}@{place}{options}"
+            sink = rig.sink()
+            sink.wait_for(told)
+            said = [line for line in rig.end(sink, signal.SIGTERM) if "cannot write now" in line]
+            assert len(said) == 1
+            assert "mistaken" not in said[0]
+        rig.store = f"cassandra://cassandra:cassandra@{place}{tls}"
+        sink = rig.sink()
+        source = rig.calm_source()
+        rig.wait_for_more(sink)
+        figures = rig.finish(source)
+        rig.wait_until_told(figures)
+        rig.end(sink, signal.SIGTERM)
+        books = rig.books()
+        check(books, figures)
+    finally:
+        rig.close()
+        server.kill()
+
+
 def test_a_server_that_comes_late_and_revokes_permissions_loses_nothing(
     tmp_path: Path, guarded_cassandra: CassandraServer
 ) -> None:
