@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -191,10 +191,13 @@ class _Copy:
                             pending.result()
                         pending = self._pool.submit(self._insert, part.events, books)
                         part = _Part()
-        finally:
-            # Nothing is under way when this returns, whatever the reason.
+        except BaseException:
+            # Nothing is under way when this ends. And what ends it counts: Ctrl-C, say, and not what that store tells.
             if pending is not None:
-                pending.result()
+                wait([pending])
+            raise
+        if pending is not None:
+            pending.result()
         self._pool.submit(self._insert, part.events, books).result()
         rest, left = books.rest()
         self._pool.submit(self._put_books, rest, books).result()

@@ -38,6 +38,10 @@ def ended_by_signal() -> Iterator[None]:
     usual = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception:
+        if codes:  # DuckDB, for one, tells of a signal by an error of its own
+            raise KeyboardInterrupt(codes[0]) from None
+        raise
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
