@@ -30,9 +30,9 @@ HELP = "copy events from one store into another"
 
 DESCRIPTION = """\
 Copy events, and the books that tell what was stored and lost, from one store into
-another: DuckDB, MongoDB, JSON lines, Parquet files. What the target has already is
-left as it is, so that a copy that was broken off, or is repeated, stores nothing
-twice and goes on where it was.
+another: DuckDB, MongoDB, Cassandra, JSON lines, Parquet files. What the target has
+already is left as it is, so that a copy that was broken off, or is repeated, stores
+nothing twice and goes on where it was.
 
 A store is written as for `eventstorm sink`, and parquet:FOLDER is one too."""
 
