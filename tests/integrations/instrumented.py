@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sdk.peer import DEADLINE_S, Peer
+from sdk.peer import DEADLINE_S, Peer, settle
 
 BIN = Path(sys.executable).parent
 INSTRUMENT = str(BIN / "eventstorm-instrument")
@@ -131,7 +131,7 @@ def run(
     folder: Path, endpoint: str, *command: str, launcher: str = INSTRUMENT, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command under the launcher to its end."""
-    return subprocess.run(
+    done = subprocess.run(
         [launcher, *command] if launcher else command,
         cwd=folder,
         env=environment(endpoint, **variables),
@@ -141,6 +141,8 @@ def run(
         timeout=60,
         check=False,
     )
+    settle(endpoint)
+    return done
 
 
 @contextlib.contextmanager

@@ -14,10 +14,14 @@ from typing import Any
 
 import bson
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from eventstorm.wire import Message, decode_message
 
 DEADLINE_S = 15.0
+# Who has ended has hung up; but what it had forked may go on.
+_SETTLED_S = 2.0
+_peers: dict[str, Peer] = {}
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -33,32 +37,45 @@ class Peer:
 
     def __init__(self, *prefixes: bytes, port: int = 0) -> None:
         self.messages: list[Message] = []
+        self.connections = 0
+        """How many there were at the last look; all that came by the others is in `messages`."""
+        self.looks = 0
         self._commands: queue.Queue[bytes | None] = queue.Queue()
         bound: queue.Queue[int] = queue.Queue()
         self._thread = threading.Thread(target=self._run, args=(prefixes, port, bound))
         self._thread.start()
         self.port = bound.get()
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
+        _peers[self.endpoint] = self
 
     def _run(self, prefixes: tuple[bytes, ...], port: int, bound: queue.Queue[int]) -> None:
         context = zmq.Context()
         socket = context.socket(zmq.XSUB)
         socket.linger = 0
         socket.rcvhwm = 0
+        monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         socket.bind(f"tcp://127.0.0.1:{port or '*'}")
         for prefix in prefixes:
             socket.send(b"\1" + prefix)
         bound.put(int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]))
+        connections = 0
         while True:
             while not self._commands.empty():
                 command = self._commands.get()
                 if command is None:
+                    socket.disable_monitor()
+                    monitor.close(linger=0)
                     socket.close()
                     context.term()
                     return
                 socket.send(command)
+            while monitor.poll(0):
+                connections += 1 if recv_monitor_message(monitor)["event"] == zmq.EVENT_ACCEPTED else -1
             if socket.poll(5):
                 self.messages.append(decode_message(socket.recv_multipart()))
+            else:
+                self.connections = connections
+                self.looks += 1
 
     def subscribe(self, prefix: bytes) -> None:
         """Ask for topics."""
@@ -70,6 +87,7 @@ class Peer:
 
     def stop(self) -> None:
         """Be gone; what was received stays."""
+        _peers.pop(self.endpoint, None)
         self._commands.put(None)
         self._thread.join()
 
@@ -124,6 +142,15 @@ class Peer:
         return {message.header.source_id for message in list(self.messages) if message.header.bye}
 
 
+def settle(endpoint: str) -> None:
+    """Let a peer read what those have sent that have ended: they wait until it is on its way, and for no reader."""
+    peer, deadline = _peers.get(endpoint), time.monotonic() + _SETTLED_S
+    # The look that is under way may have begun before.
+    enough = peer.looks + 2 if peer else 0
+    while peer is not None and (peer.connections or peer.looks < enough) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
 def program(code: str, endpoint: str, folder: Path, **variables: str) -> subprocess.Popen[str]:
     """Start a program that emits; it is a file, as multiprocessing's children need."""
     path = folder / "program.py"
@@ -150,4 +177,6 @@ def run(code: str, endpoint: str, folder: Path, **variables: str) -> tuple[int, 
             out, err = process.communicate(timeout=120)
         finally:
             process.kill()
-    return process.returncode, out, err, time.monotonic() - started
+    took_s = time.monotonic() - started
+    settle(endpoint)
+    return process.returncode, out, err, took_s
