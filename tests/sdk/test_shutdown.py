@@ -19,6 +19,23 @@ def test_a_program_of_one_event_is_delivered(peer: Peer, tmp_path: Path) -> None
     wait_until(peer.said_goodbye, "the farewell")
 
 
+def test_a_machine_on_which_imports_take_longer_than_the_flush_may_delivers_too(peer: Peer, tmp_path: Path) -> None:
+    code = """
+import sys, time, eventstorm
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "zmq":
+            time.sleep(1.5)
+
+sys.meta_path.insert(0, Slow())
+eventstorm.emit("a.b")
+"""
+    exit_code, _, err, _ = run(code, peer.endpoint, tmp_path, EVENTSTORM_FLUSH_TIMEOUT_S="0.7")
+    assert (exit_code, err) == (0, "")
+    peer.wait_for(1, "a.b")
+
+
 def test_without_a_router_it_ends_in_time_and_says_so_once(tmp_path: Path) -> None:
     endpoint = free_endpoint()
     code, _, err, seconds = run("import eventstorm; eventstorm.emit('a.b', x=1)", endpoint, tmp_path)

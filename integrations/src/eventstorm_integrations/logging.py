@@ -128,17 +128,36 @@ _LONGEST_IMPORT_S = 5.0
 _MAY_COST = 0.01
 
 
+# The threads that fork now.
+_forking: set[int] = set()
+_POLL_S = 0.001  # as short as a fork takes
+
+
 def _before_fork() -> None:
-    """Let other threads finish their imports of the SDK.
+    """Let other threads finish their imports of the SDK, and none begin, until the fork is done.
 
     A child that inherits a half-imported module waits for ever when it imports that module itself.
     """
     deadline, mine = time.monotonic() + _LONGEST_IMPORT_S, threading.get_ident()
+    _forking.add(mine)
     while _opening - {mine} and time.monotonic() < deadline:
-        time.sleep(0.001)  # as short as a fork takes
+        time.sleep(_POLL_S)
+    # If it has been imported only now, its own hook comes too late for this fork.
+    before_fork = getattr(sys.modules.get("eventstorm.source"), "before_fork", None)
+    if before_fork is not None:
+        before_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_opening.clear)
+def _after_fork_in_parent() -> None:
+    _forking.discard(threading.get_ident())
+
+
+def _after_fork_in_child() -> None:
+    _forking.clear()
+    _opening.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 class _LateHandler(EventstormHandler):
@@ -159,6 +178,11 @@ class _LateHandler(EventstormHandler):
         thread, start_s = threading.get_ident(), time.monotonic()
         _opening.add(thread)
         try:
+            # Who forks and who imports each say first what they do, and then look.
+            while _forking - {thread} and time.monotonic() < start_s + _LONGEST_IMPORT_S:
+                _opening.discard(thread)
+                time.sleep(_POLL_S)
+                _opening.add(thread)
             super()._open(None)
         except (Exception, SystemExit):
             # It is being imported, and soon there. Or it never is, where a module of the program has the name of one

@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from eventstorm._emit import NEVER, Emit, Emitter
+from eventstorm._system import block_signals, clean, native, program_name, wake_pipe
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from eventstorm._publish import Publisher
     from eventstorm.settings import SdkSettings
 
-__all__ = ["Source"]
+__all__ = ["Source", "before_fork"]
 
 _sources: weakref.WeakSet[Source] = weakref.WeakSet()
 
@@ -131,7 +132,7 @@ class Source:
                 self._started = True
                 import logging
 
-                self._wake_fds = _pipe()
+                self._wake_fds = wake_pipe()
                 self._run(self._wake_fds, logging.getLogger("eventstorm"), deadline)
             return
         # A little longer than the publisher itself waits, for it to close its socket.
@@ -196,10 +197,10 @@ class Source:
 
                 log = logging.getLogger("eventstorm")
                 if self._wake_fds is None:
-                    self._wake_fds = _pipe()
+                    self._wake_fds = wake_pipe()
                 self._importing = True
                 # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
-                _native("_thread", "start_new_thread")(self._run, (self._wake_fds, log))
+                native("_thread", "start_new_thread")(self._run, (self._wake_fds, log))
                 self._started = True
                 _at_exit_of_multiprocessing()
         except Exception:
@@ -210,15 +211,16 @@ class Source:
 
     def _run(self, wake_fds: tuple[int, int], log: Logger, close_deadline: float | None = None) -> None:
         if close_deadline is None:
-            _block_signals()
+            block_signals()
         try:
+            self._let_forks_go_first()
             # Here, in the background, since it takes longer than a first event may.
             from eventstorm._publish import Publisher
 
             settings, wrong, emitter = *self._load(), self._emitter
             host = settings.host or os.uname().nodename
-            service = settings.service or _program_name()
-            publisher = Publisher(emitter, settings, self.id, _clean(host), _clean(service), wake_fds[0], log)
+            service = settings.service or program_name()
+            publisher = Publisher(emitter, settings, self.id, clean(host), clean(service), wake_fds[0], log)
             publisher.close_deadline = close_deadline
             self._importing = False
             if wrong:  # the application goes on, whatever its operator wrote
@@ -234,6 +236,16 @@ class Source:
                 self._importing = False
                 self._emitter.set_wake_at(NEVER)
                 self._done = True
+
+    def _let_forks_go_first(self) -> None:
+        """Begin no import while another thread forks; each of the two says first what it does, and then looks."""
+        sleep, mine = native("time", "sleep"), native("_thread", "get_ident")()
+        deadline = time.monotonic() + _LONGEST_IMPORT_S
+        self._importing = True
+        while _forking - {mine} and time.monotonic() < deadline:
+            self._importing = False
+            sleep(_POLL_S)
+            self._importing = True
 
     def _load(self) -> tuple[SdkSettings, Exception | None]:
         """Return the settings, and what is wrong with those that were given."""
@@ -271,24 +283,45 @@ class Source:
 _TOPIC_FIGURES = ("emitted", "sent", "buffered", "buffer_full", "unsent", "unheard")
 
 
-def _before_fork() -> None:
-    """Let publishers that are starting finish their imports.
+# The threads that fork now.
+_forking: set[int] = set()
 
-    A child that inherits a half-imported module waits for ever when it imports that module itself.
+
+def before_fork() -> None:
+    """Let publishers that are starting finish their imports, and no other begin, until the fork is done.
+
+    A child that inherits a half-imported module waits for ever when it imports that module itself. Python calls this
+    before each fork. Who has waited, before a fork, for the first import of this very module calls it too: Python has
+    counted its hooks before that.
     """
-    sleep, deadline = _native("time", "sleep"), time.monotonic() + _LONGEST_IMPORT_S
+    _forking.add(native("_thread", "get_ident")())
+    _wait_for_imports()
+
+
+def _wait_for_imports() -> None:
+    sleep, deadline = native("time", "sleep"), time.monotonic() + _LONGEST_IMPORT_S
     while any(source._importing for source in list(_sources)) and time.monotonic() < deadline:
         sleep(_POLL_S)
 
 
+def _after_fork_in_parent() -> None:
+    _forking.discard(native("_thread", "get_ident")())
+
+
 def _after_fork() -> None:
+    _forking.clear()
     for source in list(_sources):
         source._after_fork()
 
 
 def _close_all() -> None:
-    """Close all sources at the end of the program; Ctrl-C ends the waiting."""
+    """Close all sources at the end of the program; Ctrl-C ends the waiting.
+
+    The time-out begins when the publishers have what they need, or a slow machine's first event would never be sent,
+    and the interpreter would end amid an import.
+    """
     with contextlib.suppress(KeyboardInterrupt):
+        _wait_for_imports()
         deadline: float | None = None
         for source in list(_sources):
             if deadline is None:
@@ -321,36 +354,10 @@ def _follow_uwsgi() -> None:
     uwsgi.post_fork_hook = hook  # type: ignore[attr-defined]
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(before=before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 _follow_uwsgi()
 # Now and not at the first event: functions run in reverse order, so those that are registered later may still emit.
 atexit.register(_close_all)
-
-
-def _pipe() -> tuple[int, int]:
-    """Make the pipe that wakes the publisher.
-
-    It is never closed, but in a forked child, where no other thread runs: a thread of the application might be about
-    to write to it, and its number could by then be that of another file.
-    """
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    os.set_blocking(write, False)
-    return read, write
-
-
-def _native(module: str, name: str) -> Any:
-    """Return the operating system's own function, also where gevent replaced it."""
-    if "gevent.monkey" in sys.modules:
-        return sys.modules["gevent.monkey"].get_original(module, name)
-    return getattr(sys.modules[module], name)
-
-
-def _block_signals() -> None:
-    """Leave all signals to the application: one that its threads block and wait for would end the process here."""
-    import signal
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 def _at_exit_of_multiprocessing() -> None:
@@ -358,17 +365,3 @@ def _at_exit_of_multiprocessing() -> None:
     process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
     if process is not None and util is not None and process.parent_process() is not None:
         util.Finalize(None, _close_all, exitpriority=0)
-
-
-def _program_name() -> str:
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
-        return str(spec.name).removesuffix(".__main__")
-    program = sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-", "-c") else sys.executable
-    return os.path.basename(program) or "python"
-
-
-def _clean(name: str) -> str:
-    """Make a name fit for the wire's header, whatever the system calls itself."""
-    return name.encode("utf-8", "replace").replace(b"\0", b"").decode()[:200]

@@ -1,0 +1,49 @@
+"""What a source asks of the operating system and of the program that it is in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+__all__ = ["block_signals", "clean", "native", "program_name", "wake_pipe"]
+
+
+def wake_pipe() -> tuple[int, int]:
+    """Make the pipe that wakes the publisher.
+
+    It is never closed, but in a forked child, where no other thread runs: a thread of the application might be about
+    to write to it, and its number could by then be that of another file.
+    """
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    return read, write
+
+
+def native(module: str, name: str) -> Any:
+    """Return the operating system's own function, also where gevent replaced it."""
+    if "gevent.monkey" in sys.modules:
+        return sys.modules["gevent.monkey"].get_original(module, name)
+    return getattr(sys.modules[module], name)
+
+
+def block_signals() -> None:
+    """Leave all signals to the application: one that its threads block and wait for would end the process here."""
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def program_name() -> str:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    program = sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-", "-c") else sys.executable
+    return os.path.basename(program) or "python"
+
+
+def clean(name: str) -> str:
+    """Make a name fit for the wire's header, whatever the system calls itself."""
+    return name.encode("utf-8", "replace").replace(b"\0", b"").decode()[:200]
