@@ -20,6 +20,7 @@ VARIABLES = {
     "request": [
         *("GET / HTTP/1.1", "GET /a?b=c HTTP/2.0", "POST /a? HTTP/1.0", "GET /? HTTP/3.0", "HEAD //?? HTTP/1.1"),
         *("-", "", "GET", "- /a HTTP/1.1", "BREW /pot HTTP/1.1", "GET http://a:80/b?c HTTP/1.1", "GET / HTTP/9.9"),
+        *(f"GET /{'a' * 9_998} HTTP/1.1", f"GET /?{'a' * 10_000} HTTP/1.1"),
         *("GET  HTTP/1.1", "OPTIONS * HTTP/1.1", "GET /a b HTTP/1.1", "GET /\\x22 HTTP/1.1", "GET /ä HTTP/1.1"),
     ],
     "status": ["200", "404", "-", "000", "2147483648", "x", "-1"],

@@ -1,7 +1,8 @@
 """The usual lines of an access log, straight to BSON (https://bsonspec.org), without a dictionary in between.
 
-What repeats in a log, as users' agents do, is encoded once; the rest goes as it is between constant parts. All of it is
-joined as text whose characters are bytes, and becomes bytes at the end, which takes less than encoding each part.
+Text goes as it is between constant parts; what is made of a text and repeats in a log, as referring pages do, is
+encoded once. All of it is joined as text whose characters are bytes, and becomes bytes at the end, which takes less
+than encoding each part.
 """
 
 from __future__ import annotations
@@ -26,11 +27,9 @@ VERSIONS = {f"HTTP/{version}": version for version in ("1.0", "1.1", "2.0", "3.0
 EMPTY: tuple[Path, ...] = (("http", "request"), ("http", "response"), ("client",))
 """Documents that an event has also where nothing is in them."""
 
-# More than a site has visitors' programs and pages that link to it, and longer texts than usual ones are not kept:
-# about 1 MB a variable.
+# More than a site has pages that link to it, and longer texts than usual ones are not kept: about 1 MB a variable.
 _MOST_KEPT = 2000
 _MOST_KEPT_TEXT = 500
-_MOST_NUMBERS = 20_000
 
 _ALWAYS = {path[:depth] for path in EMPTY for depth in range(1, len(path) + 1)}
 _ASKED = """
@@ -42,6 +41,8 @@ _ASKED = """
         query = redacted(query)
 """
 _int32 = struct.Struct("<i").pack
+# Lengths as BSON has them. An event with a longer part is none of the usual ones.
+_LENGTHS = [_int32(length).decode("latin-1") for length in range(10_000)]
 
 
 class _Leaf(NamedTuple):
@@ -50,7 +51,7 @@ class _Leaf(NamedTuple):
     variable: str
     """What it is called in the function that is made."""
     convert: Callable[[str], Any] | None
-    """Makes the value of the text; None if it is the text itself, and it or the number is mostly another one."""
+    """Makes the value of the text; None if it is the text itself."""
     given: str = ""
     """On which condition there is such a text; empty for always."""
 
@@ -67,11 +68,7 @@ def encoder(targets: Sequence[Target | None], request: int, redaction: Redaction
         request: which value is the request line; negative for none.
         redaction: what is not told of its query.
     """
-    leaves = [
-        (each.path, _Leaf(f"v{index}", whole if _is_size(each) else partial(_unless_missing, each.convert)))
-        for index, each in enumerate(targets)
-        if each is not None
-    ]
+    leaves = [(each.path, _leaf(f"v{index}", each)) for index, each in enumerate(targets) if each is not None]
     if request >= 0:
         leaves += [
             (("http", "request", "method"), _Leaf("method", {each: each for each in METHODS}.__getitem__)),
@@ -114,7 +111,7 @@ class _Writer:
     def __init__(self, leaves: dict[Path, _Leaf]) -> None:
         self._leaves = leaves
         self.lines: list[str] = []
-        self.scope: dict[str, Any] = {"int32": _int32, "latin": "latin-1", "number": _Numbers()}
+        self.scope: dict[str, Any] = {"int32": _int32, "latin": "latin-1", "length": _LENGTHS}
 
     def document(self, path: Path) -> _Part:
         """Write the document at this path."""
@@ -123,7 +120,7 @@ class _Writer:
         )
         parts = [self._field((*path, name)) for name in names]
         size = self._variable(" + ".join([part.size for part in parts] + ["5"]))
-        text = f"{{number[{size}]}}{''.join(part.text for part in parts)}\\0"
+        text = f"{{length[{size}]}}{''.join(part.text for part in parts)}\\0"
         return _Part(text, size, path in _ALWAYS or any(part.sure for part in parts))
 
     def _field(self, path: Path) -> _Part:
@@ -139,17 +136,17 @@ class _Writer:
 
     def _value(self, path: Path, leaf: Path, variable: str, convert: Callable[[str], Any] | None, given: str) -> _Part:
         """Write the field at this path, in which there is nothing but this leaf."""
+        otherwise = _constant(_chain(path, leaf))
         if convert is None:
-            text = f"{_constant(f'{chr(2)}{leaf[-1]}{chr(0)}')}{{number[len({variable}) + 1]}}{{{variable}}}\\0"
+            text, more = _within(path, leaf, variable)
             if given:
-                return self._chosen(f"f'{text}' if {given} else ''")
-            return _Part(text, f"len({variable}) + {len(leaf[-1]) + 7}", True)
+                return self._chosen(f"f'{text}' if {given} else '{otherwise}'")
+            return _Part(text, f"len({variable}) + {more}", True)
         if convert is whole:
             ends = len(leaf) - len(path)  # a NUL for each document
             before = _constant(_chain(path, leaf, 0)[: -4 - ends])
-            text = f"{before}{{str(int32(int({variable})), latin)}}{_constant(chr(0) * ends)}"
-            otherwise = _constant(_chain(path, leaf))
-            return self._chosen(f"f'{text}' if {variable} != '-' and {variable} else '{otherwise}'")
+            text = f"{before}{{int32(int({variable})).decode(latin)}}{_constant(chr(0) * ends)}"
+            return self._chosen(f"f'{text}' if {given} else '{otherwise}'")
         kept = f"kept{len(self.scope)}"
         self.scope[kept] = _Kept(path, leaf, convert)
         return self._chosen(f"{kept}[{variable}]")
@@ -182,16 +179,6 @@ class _Kept(dict[str, str]):
         return encoded
 
 
-class _Numbers(dict[int, str]):
-    """Lengths as BSON has them, which are numbers of 32 bits."""
-
-    def __missing__(self, number: int) -> str:
-        encoded = _int32(number).decode("latin-1")
-        if len(self) < _MOST_NUMBERS:
-            self[number] = encoded
-        return encoded
-
-
 def _chain(path: Path, leaf: Path, value: Any = None) -> str:
     """Encode the field at this path, in which there is nothing but this leaf; it may have no value."""
     document = {} if value is None else {leaf[-1]: value}
@@ -200,9 +187,24 @@ def _chain(path: Path, leaf: Path, value: Any = None) -> str:
     return bson.encode(document)[4:-1].decode("latin-1")
 
 
-def _is_size(target: Target) -> bool:
-    """Tell whether a number is another one at each line; the others are few."""
-    return target.convert is whole and target.path[-1] not in ("status_code", "port")
+def _within(path: Path, leaf: Path, variable: str) -> tuple[str, int]:
+    """Write a text's field with the documents that only it is in; return it and its bytes beside those of the text."""
+    source = f"{_constant(f'{chr(2)}{leaf[-1]}{chr(0)}')}{{length[len({variable}) + 1]}}{{{variable}}}\\0"
+    more = len(leaf[-1]) + 7
+    for name in reversed(leaf[len(path) - 1 : -1]):
+        source = f"{_constant(f'{chr(3)}{name}{chr(0)}')}{{length[len({variable}) + {more + 5}]}}{source}\\0"
+        more += len(name) + 7
+    return source, more
+
+
+def _leaf(variable: str, target: Target) -> _Leaf:
+    given = f"{variable} != '-' and {variable}"
+    if target.convert is str:
+        return _Leaf(variable, None, given)
+    # A number of bytes is another one at each line; the other numbers are few.
+    if target.convert is whole and target.path[-1] not in ("status_code", "port"):
+        return _Leaf(variable, whole, given)
+    return _Leaf(variable, partial(_unless_missing, target.convert))
 
 
 def _unless_missing(convert: Callable[[str], Any], text: str) -> Any:
