@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from eventstorm_integrations._framework import needs
-from eventstorm_integrations.http.exchange import EXCHANGE_KEY, is_recorded
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
 from eventstorm_integrations.http.text import type_name
 from eventstorm_integrations.http.wsgi_exchange import WsgiExchange
@@ -28,7 +28,7 @@ def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def serve(self: Flask, environ: dict[str, Any], start_response: Any) -> Any:
-        recorder = None if is_recorded(environ) else _instrumentation.recorder(self)
+        recorder = _instrumentation.recorder_within(self, environ)
         if recorder is None:
             return original(self, environ, start_response)
         return record(recorder, partial(original, self), environ, start_response)
@@ -38,10 +38,14 @@ def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``Flask.preprocess_request``, which comes right after the request was matched with the rules."""
+    current: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
 
     def preprocess_request(self: Flask, *args: Any, **kwargs: Any) -> Any:
         try:
-            _note_route(request._get_current_object())  # type: ignore[attr-defined]
+            matched = current()
+            exchange, rule = matched.environ.get(EXCHANGE_KEY), matched.url_rule
+            if exchange is not None and rule is not None:
+                exchange.route = _route(exchange, matched.environ, rule.rule)
         except Exception:
             _instrumentation.fault()
         return original(self, *args, **kwargs)
@@ -96,22 +100,18 @@ def _answered(original: Callable[..., Any]) -> Callable[..., Any]:
     return handle_exception
 
 
-def _note_route(request: Request) -> None:
-    environ = request.environ
-    exchange, rule = environ.get(EXCHANGE_KEY), request.url_rule
-    if exchange is None or rule is None:
-        return
-    before, script = getattr(exchange, "environ", None), environ.get("SCRIPT_NAME")
-    if before is None:  # it is that of an ASGI application, whose mounts are its own
-        exchange.route = exchange.route_prefix + rule.rule
-        return
+def _route(exchange: Any, environ: dict[str, Any], rule: str) -> str:
+    """Return the template of a route: that of its rule, behind those of the mounts on the way to it."""
+    if type(exchange) is not WsgiExchange:  # it is that of an ASGI application, whose mounts are its own
+        return str(exchange.route_prefix + rule)
+    script = environ.get("SCRIPT_NAME")
     if not script:
-        exchange.route = rule.rule
-        return
-    outer = before.get("SCRIPT_NAME", "")
+        return rule
+    before = exchange.environ
+    outer: str = before.get("SCRIPT_NAME", "")
     # A dispatcher moves the mount's name from one variable to the other; a prefix that a proxy adds is in one only.
     is_mounted = outer + before.get("PATH_INFO", "") == script + environ.get("PATH_INFO", "")
-    exchange.route = script[len(outer) :] + rule.rule if is_mounted else rule.rule
+    return str(script[len(outer) :]) + rule if is_mounted else rule
 
 
 _instrumentation: Instrumentation[Flask] = Instrumentation(

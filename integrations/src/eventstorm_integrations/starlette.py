@@ -9,7 +9,7 @@ from typing import Any
 
 from eventstorm_integrations._framework import needs
 from eventstorm_integrations.asgi import Receive, Scope, Send, record
-from eventstorm_integrations.http.exchange import EXCHANGE_KEY, is_recorded
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.instrumentation import Instrumentation, Patch
 
 with needs("starlette", "0.27"):
@@ -21,7 +21,7 @@ __all__ = ["instrument", "instrument_app", "instrument_by_default", "uninstrumen
 
 def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
     async def __call__(self: Starlette, scope: Scope, receive: Receive, send: Send) -> Any:
-        recorder = None if is_recorded(scope) else instrumentation.recorder(self)
+        recorder = instrumentation.recorder_within(self, scope)
         if recorder is None:
             return await original(self, scope, receive, send)
         return await record(recorder, partial(original, self), scope, receive, send)

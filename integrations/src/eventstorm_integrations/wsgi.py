@@ -97,7 +97,9 @@ def record(
         exchange.fail(error)
         exchange.finish()
         raise
-    exchange.keep_context(outer)
+    # As `keep_context` does, at half the cost.
+    exchange.common = common_fields.get()
+    common_fields.set(outer)
     known = exchange.known
     if known is not None:
         exchange.known = None

@@ -12,7 +12,7 @@ from eventstorm_integrations.http.trace import identify
 if TYPE_CHECKING:
     from eventstorm_integrations.http.recorder import Recorder
 
-__all__ = ["EXCHANGE_KEY", "Exchange", "is_recorded"]
+__all__ = ["EXCHANGE_KEY", "Exchange"]
 
 EXCHANGE_KEY = "eventstorm.exchange"
 """Where a WSGI environ or an ASGI scope holds its `Exchange`: who finds one there is inside of another middleware."""
@@ -74,9 +74,3 @@ class Exchange:
     def _take(self, request: Any) -> None:
         """Keep a copy of the environ or the scope."""
         raise NotImplementedError
-
-
-def is_recorded(request: Mapping[str, Any]) -> bool:
-    """Tell whether a middleware further out records a request for good: none further in will be asked."""
-    exchange = request.get(EXCHANGE_KEY)
-    return exchange is not None and not exchange.done and not exchange.recorder.by_default

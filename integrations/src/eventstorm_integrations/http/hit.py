@@ -103,7 +103,6 @@ _clients = _Kept(lambda address: bson.encode({"client": {"address": address}})[4
 
 
 def encode_hit(
-    *,
     method: str | None,
     status: int | None,
     route: str | None,
@@ -123,6 +122,8 @@ def encode_hit(
     span_id: str,
 ) -> bytes:
     """Return the event ``http.hit`` of a request, encoded.
+
+    Given by position, since names would take a quarter of the time that all of this takes.
 
     Args:
         method: as the client wrote it; None for a WebSocket.

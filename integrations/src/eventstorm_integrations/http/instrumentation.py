@@ -11,11 +11,12 @@ import logging
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from eventstorm_integrations._guard import guard
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY
 from eventstorm_integrations.http.recorder import Emits, Hook, Recorder
 from eventstorm_integrations.http.settings import HttpSettings
 
@@ -137,6 +138,18 @@ class Instrumentation(Generic[App]):
         """Return what records an application's requests; None for nothing."""
         entry = self._apps.get(id(app))
         return self._all if entry is None else entry[1]
+
+    def recorder_within(self, app: App, request: Mapping[str, Any]) -> Recorder | None:
+        """Return what is to record a request, given its WSGI environ or ASGI scope; None where nothing is left to do.
+
+        So it is where it is recorded further out already, unless by default, and the program asks for it here.
+        """
+        entry = self._apps.get(id(app))
+        mine = self._all if entry is None else entry[1]
+        outer = request.get(EXCHANGE_KEY)
+        if outer is None or mine is None or outer.done or (outer.recorder.by_default and not mine.by_default):
+            return mine
+        return None
 
     def fault(self) -> None:
         """Count and log the exception that is being handled: what a route is could not be told."""
