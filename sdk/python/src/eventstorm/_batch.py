@@ -97,13 +97,15 @@ class Batcher:
     def _batches(
         self, stream: Stream, group: list[tuple[int, float, bytes]], batch_bytes: int, now_s: float, at_ms: int
     ) -> Iterator[Outgoing]:
-        # Without the NUL byte that ends each event: joining puts it in. All loops over events here but one are in C.
-        parts = [start_event(len(data), int(ts_s * 1000)) + data for _, ts_s, data in group]
-        ends = list(accumulate(map(len, parts)))
+        # Each event in three pieces, which are joined once: putting an event together first would copy it once more.
+        pieces = [b"\0"] * (3 * len(group))
+        pieces[0::3] = [start_event(len(data), int(ts_s * 1000)) for _, ts_s, data in group]
+        pieces[1::3] = documents = [event[2] for event in group]
+        ends = list(accumulate([len(each) + ENVELOPE_BYTES for each in documents]))
         start = before = 0
-        while start < len(parts):
+        while start < len(group):
             stop = max(start + 1, bisect_right(ends, before + batch_bytes))
-            payload = b"\0".join(parts[start:stop]) + b"\0"
+            payload = b"".join(pieces[3 * start : 3 * stop])
             yield self._message(stream, payload, stop - start, now_s, at_ms)
             start, before = stop, ends[stop - 1]
 
