@@ -31,9 +31,11 @@ README = blocks(ROOT / "README.md")
 # What these do is the business of the run that we are part of.
 _OURS = re.compile(r"^(\./scripts/test|nox|\.venv-dev/bin/nox)\b")
 # These go on until they are told to stop; what runs in the background (&) is stopped by its own example.
-_ENDLESS = re.compile(r"^(?!.*(--once|&$))eventstorm(-| )(logs|up|router|sink|sysmon|tap|top|instrument gunicorn)\b")
+_ENDLESS = re.compile(
+    r"^(?!.*(--once|&$))eventstorm(-| )(logs|page|up|router|sink|sysmon|tap|top|instrument gunicorn)\b"
+)
 # And of them, these bind ports.
-_BINDS = re.compile(r"^eventstorm(-| )(up|router)\b")
+_BINDS = re.compile(r"^eventstorm(-| )(page|up|router)\b")
 DEADLINE_S = 60.0
 
 

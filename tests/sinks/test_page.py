@@ -170,7 +170,7 @@ def test_losses_are_shown_as_losses(sink: Sink, source: Publisher, browser: Brow
 def test_the_filter_finds_stored_and_new_events(sink: Sink, source: Publisher, browser: Browser) -> None:
     source.send("find.gold", {"place": "stored"})
     source.send("find.iron", {"place": "stored"})
-    until(lambda: sink.stores[0][2].pending == 0)
+    until(lambda: sink.writers[0].stats().pending == 0)
     with looking_at(browser, url_of(sink)) as page:
         page.get_by_placeholder("topic, e.g. shop.").fill("find.g")
         rows = page.locator("#events li")
@@ -201,7 +201,7 @@ def test_after_a_restart_the_page_reconnects_and_history_is_there(tmp_path: Path
         address = url_of(sink).removeprefix("http://")
         metrics(source, 0.25, int(time.time() * 1000) - 60_000)
         source.send("shop.order", {"total": 42.5})
-        until(lambda: sink.stores[0][2].stored >= 5)
+        until(lambda: sink.writers[0].stats().stored >= 5)
         with looking_at(browser, url_of(sink)) as page:
             expect(page.locator("#panel-cpu .empty")).to_be_hidden()
             sink.stop()
@@ -261,11 +261,11 @@ def test_the_page_joins_history_and_live_to_the_event(tmp_path: Path, browser: B
     with served(tmp_path) as sink, Publisher(sink.ingress or "") as source:
         for back_s in range(100, 0, -1):
             send(source, back_s, back_s % 4 + 1)
-        until(lambda: sink.stores[0][2].pending == 0 and sink.stores[0][2].stored >= len(sent))
+        until(lambda: sink.writers[0].stats().pending == 0 and sink.writers[0].stats().stored >= len(sent))
     with served(tmp_path) as sink, Publisher(sink.ingress or "") as source:
         for back_s in (4, 2, 1, 0):
             send(source, back_s, 3)
-        until(lambda: sink.stores[0][2].pending == 0 and sink.stores[0][2].stored >= 12)
+        until(lambda: sink.writers[0].stats().pending == 0 and sink.writers[0].stats().stored >= 12)
         with looking_at(browser, url_of(sink)) as page:
             joined = page.evaluate(_JOINED)
 

@@ -16,7 +16,8 @@ import pytest
 from eventstorm.errors import StartError
 from eventstorm_sinks.batch import Source
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.sink import LedgerRow, Sink, SinkSnapshot
+from eventstorm_sinks.sink import Sink
+from eventstorm_sinks.snapshot import LedgerRow, SinkSnapshot
 from eventstorm_sinks.web import metrics
 from eventstorm_sinks.web.server import WebServer
 from web_serving import Publisher, ask, served, until, url_of
@@ -167,7 +168,7 @@ def test_a_query_over_its_time_is_408_and_others_are_answered_meanwhile(sink: Si
 
 
 def test_a_query_ends_when_its_client_goes_away(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader: Any = sink.stores[0][1]
+    reader: Any = sink.writers[0].store
     ended = threading.Event()
     asked = reader.sql
 
@@ -273,7 +274,7 @@ def test_health_is_503_with_the_reason_when_a_store_cannot_write(
         def fail(*args: object) -> None:
             raise StoreUnavailable("the disk is full")
 
-        monkeypatch.setattr(sink.stores[0][1], "write", fail)
+        monkeypatch.setattr(sink.writers[0].store, "write", fail)
         with Publisher(sink.ingress or "") as source:
             source.send("shop.order", {})
             until(lambda: request(sink, "GET", "/healthz")[0] == 503)
@@ -284,10 +285,10 @@ def test_health_is_503_with_the_reason_when_a_store_cannot_write(
 
 
 def test_health_is_503_while_a_write_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventstorm_sinks.web.account.LONG_WRITE_S", 0.1)
+    monkeypatch.setattr("eventstorm_sinks.sink.LONG_WRITE_S", 0.1)
     with served(tmp_path) as sink:
         goes_on = threading.Event()
-        monkeypatch.setattr(sink.stores[0][1], "write", lambda *_: goes_on.wait(20))
+        monkeypatch.setattr(sink.writers[0].store, "write", lambda *_: goes_on.wait(20))
         with Publisher(sink.ingress or "") as source:
             source.send("shop.order", {})
             until(lambda: request(sink, "GET", "/healthz")[0] == 503)

@@ -58,7 +58,7 @@ def test_counts_per_second_are_exact_across_history_load_and_restart(tmp_path: P
         for back, n in ((200, 3), (20, 5), (2, 7)):
             send(source, (before - back) * 1000 + 250, n)
         send(source, before * 1000 + 999, 2)
-        until(lambda: sink.stores[0][2].stored >= 17)
+        until(lambda: sink.writers[0].stats().stored >= 17)
     with served(tmp_path) as sink, Publisher(sink.ingress or "") as source:
         started = int(time.time())
         for offset_ms, n in ((-1500, 4), (-500, 1), (10, 6), (999, 2), (1000, 8)):
@@ -71,7 +71,7 @@ def test_counts_per_second_are_exact_across_history_load_and_restart(tmp_path: P
             for n in range(1, 4):
                 send(source, int(time.time() * 1000), n)
                 merge(live, receive(client), "shop.order")
-            until(lambda: sink.stores[0][2].stored >= 21 + 6)
+            until(lambda: sink.writers[0].stats().stored >= 21 + 6)
             frame = receive(client)
             merge(live, frame, "shop.order")
 
@@ -89,7 +89,7 @@ def test_history_by_seconds_and_live_make_all(tmp_path: Path) -> None:
         for back in range(280, 0, -1):
             source.send("shop.order", *[{}] * (back % 7 + 1), ts_ms=(now - back) * 1000 + 5)
         source.send("shop.order", {}, {}, ts_ms=(now + 3) * 1000)
-        until(lambda: sink.stores[0][2].stored >= sum(back % 7 + 1 for back in range(280, 0, -1)) + 2)
+        until(lambda: sink.writers[0].stats().stored >= sum(back % 7 + 1 for back in range(280, 0, -1)) + 2)
         counted: dict[int, float] = {}
         with watching(sink) as client:
             while now + 3 not in counted:

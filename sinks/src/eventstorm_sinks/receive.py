@@ -19,6 +19,7 @@ from eventstorm_sinks._bounded_log import BoundedLog
 from eventstorm_sinks.batch import Source
 from eventstorm_sinks.ledger import Ledger, Observation
 from eventstorm_sinks.own_events import LOSS_TOPIC, MAX_LOSSES_A_SECOND, STATS_TOPIC, Loss, LossLog, OwnSource
+from eventstorm_sinks.router_link import RouterLink
 from eventstorm_sinks.share import WHOLE, Share
 from eventstorm_sinks.write import Writer
 
@@ -41,6 +42,8 @@ POLL_MS = 100
 MESSAGES_A_ROUND = 200
 TICK_S = 1.0
 STATS_S = 10.0
+# A router that is started anew is back sooner.
+AWAY_S = 3.0
 # When the sink leaves, sources hear of it within a round trip; what they sent before arrives meanwhile.
 DRAIN_QUIET_MS, DRAIN_S = 100, 1.0
 
@@ -55,6 +58,7 @@ class Receiver:
         writers: each gets every valid message that has something new.
         ingress: of the same router, if known: there the sink's own events are published, for others to see.
         share: what other sinks store is left out, as if it had not come.
+        silent: neither publish nor enter events of its own: for who only looks on.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class Receiver:
         writers: Sequence[Writer],
         ingress: str | None = None,
         share: Share = WHOLE,
+        *,
+        silent: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self._ingress = ingress
@@ -77,15 +83,19 @@ class Receiver:
         self._log = BoundedLog(log)
         self._losses = LossLog()
         self._own = OwnSource(share)
-        self._share = share
+        self._share, self._silent = share, silent
+        self._link: RouterLink | None = None
         self._received_events = self._received_messages = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eventstorm-receive", daemon=True)
 
-    @property
-    def running(self) -> bool:
-        """Whether it receives: after `start`, until `stop` or a fault that ended its thread."""
-        return self._thread.is_alive()
+    def problems(self) -> list[str]:
+        """Return why nothing is received now; empty when something is. Safe from any thread."""
+        if not self._thread.is_alive():
+            return ["nothing is received: it is starting or stopping, or its log tells more"]
+        if self._link and self._link.away_s > AWAY_S:
+            return [f"nothing is received: no router answers at {self.endpoint}; it is tried again all the time"]
+        return []
 
     @property
     def malformed(self) -> dict[str, int]:
@@ -118,6 +128,7 @@ class Receiver:
             subscriber.heartbeat_timeout = subscriber.heartbeat_ttl = HEARTBEAT_TIMEOUT_MS
             subscriber.reconnect_ivl, subscriber.reconnect_ivl_max = RECONNECT_MS, RECONNECT_MAX_MS
             subscriber.ipv6 = self.endpoint.startswith("tcp://[")
+            self._link = RouterLink(subscriber)
             subscriber.connect(self.endpoint)
             if self._ingress:
                 # What nobody subscribes to, or what a slow router has no room for, is dropped: here it is stored.
@@ -128,7 +139,7 @@ class Receiver:
                 self._publisher.connect(self._ingress)
             for prefix in self._prefixes:
                 subscriber.send(b"\x01" + prefix)
-            self._loop(subscriber)
+            self._loop(subscriber, self._link)
             for prefix in self._prefixes:
                 subscriber.send(b"\x00" + prefix)
             drained_by_s = time.monotonic() + DRAIN_S
@@ -138,12 +149,14 @@ class Receiver:
             for message in self._own.goodbyes(_now_ms()):
                 self._take_own(message)
         finally:
+            if self._link:
+                self._link.close()
             subscriber.close()
             if self._publisher:
                 self._publisher.close()
             context.term()
 
-    def _loop(self, subscriber: zmq.Socket[bytes]) -> None:
+    def _loop(self, subscriber: zmq.Socket[bytes], link: RouterLink) -> None:
         tick_at_s = time.monotonic() + TICK_S
         stats_at_s = time.monotonic() + STATS_S
         while not self._stopping.is_set():
@@ -152,6 +165,7 @@ class Receiver:
             if now_s >= tick_at_s:
                 tick_at_s = now_s + TICK_S
                 self._tick()
+                link.look()
             if now_s >= stats_at_s:
                 stats_at_s = now_s + STATS_S
                 self._take_own(self._own.message(STATS_TOPIC, [self._stats()], _now_ms()))
@@ -204,6 +218,8 @@ class Receiver:
 
     def _take_own(self, message: Message) -> None:
         """Publish a message of the sink's own, and enter it as if received, if its topic is subscribed to."""
+        if self._silent:
+            return
         if self._publisher:
             with contextlib.suppress(zmq.ZMQError):
                 self._publisher.send_multipart(

@@ -2,79 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from eventstorm.endpoints import check_bind
-from eventstorm.errors import SettingError, StartError
-from eventstorm_sinks.batch import Source, StreamKey
-from eventstorm_sinks.ledger import Ledger, StreamAccount
+from eventstorm.errors import SettingError
+from eventstorm_sinks.closing import close_stores
+from eventstorm_sinks.ledger import Ledger
 from eventstorm_sinks.receive import Listener, Receiver
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.share import Share
-from eventstorm_sinks.stores import Store, open_store, redacted
-from eventstorm_sinks.write import StoreAccount, Writer, WriterStats
+from eventstorm_sinks.snapshot import SinkSnapshot, ledger_rows
+from eventstorm_sinks.stores import Readable, open_store, redacted
+from eventstorm_sinks.web import serve
+from eventstorm_sinks.write import Writer
 
 if TYPE_CHECKING:
     from eventstorm_router import Router
     from eventstorm_sinks.web.server import WebServer
 
-__all__ = ["LedgerRow", "LedgerRowStore", "Sink", "SinkSnapshot"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Sink"]
 
 # How long the stores have, together, to take what waits when the sink stops.
 FLUSH_S = 5.0
 # And so long to close. What DuckDB has committed is safe before it is closed, so nothing is lost by not waiting longer.
 CLOSE_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRowStore:
-    """What became of one stream in one store, over all the time that the store has kept its books."""
-
-    store: str
-    stored: int
-    refused: int
-    overflowed: int
-    """Dropped in front of the store, whose queue was full."""
-    lost_source: int
-    lost_way: int
-    """Lost on the way as this store saw it: also what was received but not stored when an earlier run was killed."""
-    pending: int
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """What became of one topic of one source: since this sink started, and in each store since its books began."""
-
-    topic: str
-    source: Source
-    tid: int
-    """The topic's number in the source; `ledger.REMAINDER_TID`: the sum of streams not kept one by one any more."""
-    received: int
-    duplicates: int
-    lost_source: int
-    lost_way: int
-    size_bytes: int
-    last_seen_s: float | None
-    """Unix time; None if this stream is known only from a store's books."""
-    closed: bool
-    stores: tuple[LedgerRowStore, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SinkSnapshot:
-    """A sink at one moment."""
-
-    at_s: float
-    rows: tuple[LedgerRow, ...]
-    stores: tuple[WriterStats, ...]
-    malformed: dict[str, int]
+# A write that takes longer is a problem to tell of: twenty times what one should take.
+LONG_WRITE_S = 10.0
 
 
 class Sink:
@@ -109,14 +64,9 @@ class Sink:
         self._receiver: Receiver | None = None
 
     @property
-    def stores(self) -> list[tuple[str, Store, WriterStats]]:
-        """The stores in the order of the settings: URL (without password), the store, its writer's counters."""
-        return [(writer.url, writer.store, writer.stats()) for writer in self.writers]
-
-    @property
-    def receiving(self) -> bool:
-        """Whether messages are received now."""
-        return self._receiver is not None and self._receiver.running
+    def readables(self) -> list[Readable]:
+        """The stores, in the order of the settings."""
+        return [writer.store for writer in self.writers]
 
     @property
     def malformed(self) -> dict[str, int]:
@@ -165,7 +115,7 @@ class Sink:
             self._receiver.add_listener(listener)
         if settings.http:
             # Before anything is received, so that what the page listens to is there from the first event on.
-            self._start_web()
+            self.web = serve(self, settings)
         for writer in self.writers:
             writer.start()
         self._receiver.start()
@@ -179,17 +129,6 @@ class Sink:
         )
         self.router.start()
         self.ingress, self.egress = self.router.ingress, self.router.egress
-
-    def _start_web(self) -> None:
-        try:
-            from eventstorm_sinks.web.server import WebServer
-        except ImportError as error:
-            raise StartError(
-                f"the page needs more than is installed ({error}); install it with: "
-                "pip install 'eventstorm-sinks[web]', or do without: --http ''"
-            ) from None
-        self.web = WebServer(self, self.settings)
-        self.web.start()
 
     def stop(self) -> None:
         """Stop receiving, write what waits, close the stores. A second call does nothing.
@@ -207,17 +146,7 @@ class Sink:
         stop_by_s = time.monotonic() + FLUSH_S
         for writer in self.writers:
             writer.close(max(stop_by_s - time.monotonic(), 0.1))
-        closing = [
-            threading.Thread(target=_close, args=(writer,), name=f"eventstorm-close-{writer.url}", daemon=True)
-            for writer in self.writers
-        ]
-        for thread in closing:
-            thread.start()
-        stop_by_s = time.monotonic() + CLOSE_S
-        for writer, thread in zip(self.writers, closing, strict=True):
-            thread.join(max(stop_by_s - time.monotonic(), 0))
-            if thread.is_alive():
-                log.error("%s: not closed within %g s; left behind", writer.url, CLOSE_S)
+        close_stores([(writer.url, writer.store) for writer in self.writers], CLOSE_S)
 
     def __enter__(self) -> Sink:
         self.start()
@@ -235,53 +164,17 @@ class Sink:
         moment.
         """
         accounts = [(writer.url, writer.accounts()) for writer in self.writers]
-        received = {StreamKey(each.source.id, each.tid): each for each in self.ledger.snapshot()}
-        # What waits for a store may be of a stream that has no book yet, and that the ledger has summed up meanwhile:
-        # its topic is not known here until it is written.
-        known = ((key for key, account in books.items() if account.book) for _, books in accounts)
-        keys = set(received).union(*known)
-        rows = [_row(received.get(key), [(url, books.get(key)) for url, books in accounts]) for key in keys]
-        rows.sort(key=lambda row: (row.topic, row.source.host, row.source.service, row.source.pid, row.source.id))
-        return SinkSnapshot(time.time(), tuple(rows), tuple(writer.stats() for writer in self.writers), self.malformed)
+        rows = ledger_rows(self.ledger.snapshot(), accounts)
+        return SinkSnapshot(time.time(), rows, tuple(writer.stats() for writer in self.writers), self.malformed)
 
-
-def _close(writer: Writer) -> None:
-    try:
-        writer.store.close()
-    except Exception:
-        log.exception("%s: could not be closed", writer.url)
-
-
-def _row(account: StreamAccount | None, stores: list[tuple[str, StoreAccount | None]]) -> LedgerRow:
-    books = [store.book for _, store in stores if store and store.book]
-    known = account or books[0]
-    return LedgerRow(
-        topic=known.topic,
-        source=known.source,
-        tid=known.tid,
-        received=account.received if account else 0,
-        duplicates=account.duplicates if account else 0,
-        lost_source=account.lost_source if account else 0,
-        lost_way=account.lost_way if account else 0,
-        size_bytes=account.size_bytes if account else 0,
-        last_seen_s=account.last_seen_s if account else None,
-        closed=account.closed if account else known.closed,
-        stores=tuple(_store(url, store) for url, store in stores),
-    )
-
-
-def _store(url: str, account: StoreAccount | None) -> LedgerRowStore:
-    if account is None:
-        return LedgerRowStore(url, 0, 0, 0, 0, 0, 0)
-    book = account.book
-    if book is None:
-        return LedgerRowStore(url, 0, 0, account.overflowed, 0, 0, account.pending)
-    return LedgerRowStore(
-        url,
-        book.stored,
-        book.refused,
-        book.overflowed + account.overflowed,
-        book.lost_source,
-        book.lost_way,
-        account.pending,
-    )
+    def problems(self) -> list[str]:
+        """Return why the sink is not in order; empty when it receives and every store can write."""
+        receiving = self._receiver.problems() if self._receiver else ["nothing is received: the sink is starting"]
+        stats = [writer.stats() for writer in self.writers]
+        failing = [f"{each.url}: cannot write: {each.last_error}" for each in stats if each.last_error]
+        hanging = [
+            f"{each.url}: a write has taken {each.writing_s:.0f} s so far"
+            for each in stats
+            if each.writing_s > LONG_WRITE_S
+        ]
+        return receiving + failing + hanging

@@ -28,6 +28,7 @@ __all__ = [
     "TopicSummary",
     "check_sharing",
     "open_archive",
+    "open_beside_sinks",
     "open_store",
     "open_to_read",
     "redacted",
@@ -252,6 +253,28 @@ def open_to_read(url: str, settings: SinkSettings) -> Readable:
     """
     cls, location = _find(url)
     readable: Readable = getattr(cls, "open_to_read", cls)(location, settings)
+    return readable
+
+
+def open_beside_sinks(url: str, settings: SinkSettings) -> Readable:
+    """Open a store that other processes write, to ask it questions; it is a `Reader` too.
+
+    Raises:
+        SettingError: no installed distribution has that kind of store, it cannot be read meanwhile, or answers nothing.
+        StartError: it cannot be opened.
+    """
+    cls, location = _find(url)
+    say = getattr(cls, "why_not_shared", None)
+    instead = "let the sink that writes it serve the page: eventstorm sink STORE --http 127.0.0.1:5580"
+    if not say or say(location) or not hasattr(cls, "open_to_read"):
+        raise SettingError(f"store: {redacted(url)!r}: only the process that writes it can read it; {instead}")
+    readable: Readable = cls.open_to_read(location, settings)
+    if not isinstance(readable, Reader):
+        readable.close()
+        raise SettingError(
+            f"store: {redacted(url)!r} answers no questions, as a page has them: have the sinks store into "
+            "mongodb://… or cassandra://… too"
+        )
     return readable
 
 

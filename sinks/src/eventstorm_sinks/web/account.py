@@ -8,27 +8,18 @@ from typing import Any, NamedTuple, Protocol
 
 from eventstorm_sinks.batch import Source
 from eventstorm_sinks.receive import Listener
-from eventstorm_sinks.sink import LedgerRow, SinkSnapshot
-from eventstorm_sinks.stores import Reader, Store
-from eventstorm_sinks.write import WriterStats
+from eventstorm_sinks.snapshot import LedgerRow, SinkSnapshot
+from eventstorm_sinks.stores import Readable, Reader
 
-__all__ = ["Loss", "ServedSink", "first_reader", "ledger_document", "losses", "problems"]
-
-LONG_WRITE_S = 10.0
-"""A write that takes longer is a problem to tell of: twenty times what one should take."""
+__all__ = ["Loss", "ServedSink", "first_reader", "ledger_document", "losses"]
 
 
 class ServedSink(Protocol):
-    """What the page needs of a `eventstorm_sinks.sink.Sink`."""
+    """What the page needs: of an `eventstorm_sinks.sink.Sink`, or of an `eventstorm_sinks.overview.Overview`."""
 
     @property
-    def stores(self) -> Sequence[tuple[str, Store, WriterStats]]:
-        """URL, store and its writer's counters."""
-        ...
-
-    @property
-    def receiving(self) -> bool:
-        """Whether messages are received now."""
+    def readables(self) -> Sequence[Readable]:
+        """The stores; the first that answers questions is asked them."""
         ...
 
     def add_listener(self, listener: Listener) -> None:
@@ -36,6 +27,10 @@ class ServedSink(Protocol):
 
     def snapshot(self) -> SinkSnapshot:
         """Return the ledger and the stores as they are now."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Return why something is not in order; empty when all is well."""
         ...
 
 
@@ -112,20 +107,6 @@ def ledger_document(snapshot: SinkSnapshot) -> dict[str, Any]:
     }
 
 
-def problems(sink: ServedSink) -> list[str]:
-    """Return why the sink is not in order; empty when it receives and every store can write."""
-    receiving = (
-        [] if sink.receiving else ["nothing is received: the sink is starting or stopping, or its log tells more"]
-    )
-    failing = [f"{url}: cannot write: {stats.last_error}" for url, _, stats in sink.stores if stats.last_error]
-    hanging = [
-        f"{url}: a write has taken {stats.writing_s:.0f} s so far"
-        for url, _, stats in sink.stores
-        if stats.writing_s > LONG_WRITE_S
-    ]
-    return receiving + failing + hanging
-
-
-def first_reader(sink: ServedSink) -> tuple[Store, Reader] | None:
+def first_reader(sink: ServedSink) -> tuple[Readable, Reader] | None:
     """Return the first store that answers questions, as what it is and as what it adds; None if no store does."""
-    return next(((store, store) for _, store, _ in sink.stores if isinstance(store, Reader)), None)
+    return next(((store, store) for store in sink.readables if isinstance(store, Reader)), None)

@@ -20,9 +20,9 @@ from eventstorm_sinks.live_tail import EventView, Filter, view
 from eventstorm_sinks.live_values import json_text
 from eventstorm_sinks.panels import RANGES
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import Reader, Store, StoreUnavailable
+from eventstorm_sinks.stores import Readable, Reader, StoreUnavailable
 from eventstorm_sinks.web import metrics
-from eventstorm_sinks.web.account import ServedSink, first_reader, ledger_document, problems
+from eventstorm_sinks.web.account import ServedSink, first_reader, ledger_document
 from eventstorm_sinks.web.feed import Feed
 from eventstorm_sinks.web.history import history
 from eventstorm_sinks.web.parameters import Parameters, Problem
@@ -196,7 +196,7 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """``GET /healthz``."""
-        found = await self._watch("health", lambda: problems(self._sink))
+        found = await self._watch("health", self._sink.problems)
         return _json({"status": "failing" if found else "ok", "problems": found}, 503 if found else 200)
 
     async def metrics(self, request: Request) -> Response:
@@ -207,7 +207,7 @@ class Api:
     def _reader(self) -> Reader:
         return self._store()[1]
 
-    def _store(self) -> tuple[Store, Reader]:
+    def _store(self) -> tuple[Readable, Reader]:
         found = first_reader(self._sink)
         if found is None:
             raise Problem("no store here answers questions; add one: --store duckdb:events.duckdb", 503)

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from eventstorm_sinks.live import WINDOW_S, Live
 from eventstorm_sinks.live_tail import Filter
 from eventstorm_sinks.panels import PANELS, RANGES, TABLES
-from eventstorm_sinks.web.account import ServedSink, losses, problems
+from eventstorm_sinks.web.account import ServedSink, losses
 
 __all__ = ["MAX_CLIENTS", "Feed"]
 
@@ -127,7 +127,7 @@ class Feed:
                 "total": sum(each.events for each in found),
                 "streams": len(found),
                 "malformed": sum(snapshot.malformed.values()),
-                "problems": problems(self._sink),
+                "problems": self._sink.problems(),
             }
 
     def _make_frame(self, client: _Client) -> bytes:

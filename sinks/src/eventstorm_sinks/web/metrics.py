@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from eventstorm_sinks.live import OTHER_TOPICS
-from eventstorm_sinks.sink import SinkSnapshot
+from eventstorm_sinks.snapshot import SinkSnapshot
 from eventstorm_sinks.web.account import losses
 
 __all__ = ["CONTENT_TYPE", "render"]
