@@ -81,11 +81,16 @@ class Saved:
         text = json.dumps({**self._about, "position": position and asdict(position), "state": state})
         new = self._file.with_suffix(".new")
         # What people's logs say is nobody else's business.
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink()  # of a full disk it would keep the little that is left
+            raise
 
     def close(self) -> None:
         """Let others have it."""

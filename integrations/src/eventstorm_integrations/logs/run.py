@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Protocol, runtime_checkable
 
+from eventstorm.errors import StartError
 from eventstorm_integrations.logs.event import Parser
 from eventstorm_integrations.logs.follow import FollowedPath
 from eventstorm_integrations.logs.outlet import Outlet
@@ -137,7 +138,10 @@ class Follower:
         self._watch = Watch.open() if files else None
         self._kept = [self._resume(each) for each in self._inputs if isinstance(each, Resumed)]
         self._glob_at_s = self._tick_at_s = self._save_at_s = 0.0
-        self._find(from_start=from_start)
+        self._unsaved = False
+        self._left_out: dict[str, str] = {}
+        for path, settings in self._new():
+            self._follow(path, settings, from_start=from_start)
 
     @property
     def paths(self) -> list[str]:
@@ -154,7 +158,7 @@ class Follower:
             now_s = time.monotonic()
             if now_s >= self._glob_at_s:
                 self._glob_at_s = now_s + _GLOB_S
-                self._find(from_start=True)
+                self._find()
             busy = self._read(stop, now_s)
             if self._watch is not None:
                 files = [(path, each.file.inode) for path, each in self._followed.items()]
@@ -210,19 +214,31 @@ class Follower:
             kept.stream.restore(kept.saved.state["parser"])
         return kept
 
-    def _find(self, *, from_start: bool) -> None:
-        """Begin to follow what is new among the names and patterns."""
+    def _new(self) -> Iterator[tuple[str, LogsSettings]]:
+        """Yield what is there of the names and patterns and is not followed yet."""
         found = {path: settings for pattern, settings in self._files.items() for path in _matches(pattern)}
         for path in found.keys() - self._followed.keys():
             # A rotated file is read as what it was before, and one with two names once.
-            if original(path) in found or any(_is_same(path, each) for each in self._followed):
-                continue
-            settings = found[path]
-            saved = Saved(self._folder, self._name, path)
-            stream = Stream(path, self._make(settings), self._outlet.sends, settings)
-            stream.restore(saved.state)
-            file = FollowedPath(path, settings.max_line_bytes, saved.position, from_start=from_start)
-            self._followed[path] = _Followed(file, stream, saved, (saved.position, 0))
+            if original(path) not in found and not any(_is_same(path, each) for each in self._followed):
+                yield path, found[path]
+
+    def _follow(self, path: str, settings: LogsSettings, *, from_start: bool) -> None:
+        saved = Saved(self._folder, self._name, path)
+        stream = Stream(path, self._make(settings), self._outlet.sends, settings)
+        stream.restore(saved.state)
+        file = FollowedPath(path, settings.max_line_bytes, saved.position, from_start=from_start)
+        self._followed[path] = _Followed(file, stream, saved, (saved.position, 0))
+
+    def _find(self) -> None:
+        """Begin to follow what has come since the start; what cannot be, for now, must not end what is followed."""
+        for path, settings in self._new():
+            try:
+                self._follow(path, settings, from_start=True)
+                self._left_out.pop(path, None)
+            except StartError as error:
+                if self._left_out.get(path) != str(error):
+                    log.warning("%s is not followed for now: %s", path, error)
+                    self._left_out[path] = str(error)
 
     def _read(self, stop: Flag, now_s: float) -> bool:
         busy = False
@@ -267,16 +283,25 @@ class Follower:
                 yield each, position
 
     def _save(self) -> None:
-        """Keep where all files were read to; call it when all events are sent."""
-        try:
-            for each, position in self._changed():
+        """Keep where all files were read to, as far as the disk has room; call it when all events are sent."""
+        problem: OSError | None = None
+        for each, position in self._changed():
+            try:
                 each.saved.save(position, each.stream.save())
                 each.kept = (position, each.stream.events)
-            for kept in self._kept:
+            except OSError as error:
+                problem = error
+        for kept in self._kept:
+            try:
                 if kept.now() != kept.known:
                     kept.save()
-        except OSError as error:
-            log.warning("where files are read to cannot be kept in %s: %s", self._folder, error)
+            except OSError as error:
+                problem = error
+        if problem is not None and not self._unsaved:
+            log.warning("where files are read to cannot be kept in %s for now: %s", self._folder, problem)
+        elif problem is None and self._unsaved:
+            log.warning("where files are read to is kept in %s again", self._folder)
+        self._unsaved = problem is not None
 
 
 def _matches(pattern: str) -> list[str]:
