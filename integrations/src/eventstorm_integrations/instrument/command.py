@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import signal
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
-from eventstorm.cli import DONE, WRONG_USAGE, run_alone
-from eventstorm.errors import StartError
-from eventstorm.settings import load, nearest
-from eventstorm_integrations.http.settings import HttpSettings
-from eventstorm_integrations.instrument.settings import InstrumentSettings
-from eventstorm_integrations.instrument.table import ALL, DISABLED, TABLE, Row, encode, find_rows
+from eventstorm_integrations.instrument.table import ALL, DISABLED, TABLE, disabled_names, encode, find_rows
+
+# Every program waits for what is imported here. So the SDK, with its settings and errors, is imported where it is
+# needed: for what is out of the ordinary, which `main` tells.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from eventstorm_integrations.instrument.table import Row
 
 HELP = "run a program, and record its requests and logs"
 
@@ -38,12 +38,14 @@ part is left out, is in docs/instrument.md. Events go where EVENTSTORM_ENDPOINT 
 Exit codes: the program's; 2 wrong usage; 3 could not be instrumented; 126 the program
 cannot be executed; 127 there is no such program."""
 
-CANNOT_EXECUTE, NOT_FOUND = 126, 127
-BOOTSTRAP = str(Path(__file__).resolve().parent / "bootstrap")
+CANNOT_EXECUTE, NOT_FOUND, INTERRUPTED = 126, 127, 130
+BOOTSTRAP = os.path.join(os.path.dirname(os.path.realpath(__file__)), "bootstrap")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
+    import argparse
+
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.usage = "%(prog)s [--help] [--list] COMMAND [ARGUMENT …]"
     parser.add_argument("--list", action="store_true", help="say what can be instrumented here, and end")
@@ -52,14 +54,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Become the program; return only if that cannot be."""
+    from eventstorm.cli import WRONG_USAGE
+
     command: list[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if arguments.list:
         return _list()
     if not command:
         print("eventstorm-instrument: no COMMAND to run; see eventstorm-instrument --help", file=sys.stderr)
         return WRONG_USAGE
-    rows = _enabled_rows()
+    rows = _enabled_rows(_disabled())
     if rows:
+        from eventstorm.settings import load
+        from eventstorm_integrations.http.settings import HttpSettings
+
         # Said here in one line, and not by each program in many, of whose requests nothing would be recorded.
         load(HttpSettings, "http", {})
     return _become(command, environment_of(os.environ, rows))
@@ -67,9 +74,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run ``eventstorm-instrument``."""
+    words = sys.argv[1:]
+    if words and not words[0].startswith("-") and _is_plain(os.environ):
+        try:
+            rows = _enabled_rows(disabled_names(os.environ.get(DISABLED, "")))
+            return _become(words, environment_of(os.environ, rows))
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    from eventstorm.cli import run_alone
     from eventstorm_integrations.instrument import command
 
     return run_alone(command, "eventstorm-instrument", sys.argv[1:])
+
+
+def _is_plain(environment: Mapping[str, str]) -> bool:
+    """Tell whether there is no setting that could be wrong, in no file and no variable, nor anything else."""
+    if environment.get("EVENTSTORM_CONFIG") or os.path.exists("eventstorm.toml") or os.pathsep in BOOTSTRAP:
+        return False
+    return not any(name.startswith("EVENTSTORM_HTTP_") for name in environment)
 
 
 def environment_of(environment: Mapping[str, str], rows: list[Row]) -> dict[str, str]:
@@ -79,6 +101,8 @@ def environment_of(environment: Mapping[str, str], rows: list[Row]) -> dict[str,
         StartError: Eventstorm is in a folder that PYTHONPATH cannot hold.
     """
     if os.pathsep in BOOTSTRAP:
+        from eventstorm.errors import StartError
+
         raise StartError(f"PYTHONPATH cannot hold {BOOTSTRAP!r}, which has a {os.pathsep!r}; install it elsewhere")
     changed = dict(environment)
     # An empty list is none, but an empty element would be the current folder.
@@ -95,23 +119,32 @@ def environment_of(environment: Mapping[str, str], rows: list[Row]) -> dict[str,
     return changed
 
 
-def _enabled_rows() -> list[Row]:
+def _disabled() -> set[str]:
+    from eventstorm.settings import load
+    from eventstorm_integrations.instrument.settings import InstrumentSettings
+
+    return set(load(InstrumentSettings, "instrument", {}).disable)
+
+
+def _enabled_rows(disabled: set[str]) -> list[Row]:
     rows = find_rows()
-    disabled = set(load(InstrumentSettings, "instrument", {}).disable)
     names = [name for name, _, _ in rows]
     for unknown in sorted(disabled - {*names, ALL}):
+        from eventstorm.settings import nearest
+
         _say(f"{DISABLED}: there is no integration {unknown!r} here{nearest(unknown, names)}")
     return [] if ALL in disabled else [row for row in rows if row[0] not in disabled]
 
 
 def _become(command: list[str], environment: dict[str, str]) -> int:
-    # Loaded here, since `program` imports what few need who look at the help.
+    import signal
+
     from eventstorm_integrations.instrument.program import find_program, why_not_instrumented
 
     name = command[0]
     program = find_program(name)
     if program is None:
-        if not Path(name).exists():
+        if not os.path.exists(name):
             _say(f"there is no program {name!r}")
             return NOT_FOUND
         hint = f"; run it with: eventstorm-instrument python {name}" if name.endswith(".py") else ""
@@ -132,8 +165,9 @@ def _become(command: list[str], environment: dict[str, str]) -> int:
 
 
 def _list() -> int:
-    disabled = set(load(InstrumentSettings, "instrument", {}).disable)
-    rows = find_rows()
+    from eventstorm.cli import DONE
+
+    disabled, rows = _disabled(), find_rows()
     width = max((len(name) for name, _, _ in rows), default=0)
     for name, module, _ in rows:
         if ALL in disabled or name in disabled:
