@@ -129,4 +129,6 @@ def milliseconds(date: Mapping[str, Any]) -> int:
     value = date["$date"]
     if isinstance(value, dict):
         return int(value["$numberLong"])
+    if isinstance(value, Int64):  # the same, revived already
+        return int(value)
     return (datetime.fromisoformat(value[:-1] + "+00:00") - _EPOCH) // timedelta(milliseconds=1)

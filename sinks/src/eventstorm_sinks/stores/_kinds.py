@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
 
 __all__ = ["DOCUMENTS"]
 
@@ -109,9 +110,13 @@ _KINDS: dict[str, Any] = {
 }
 
 
+# Milliseconds: dates may be any that BSON has, and not those of Python alone.
+_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+
+
 def _is_read(document: bytes) -> bool:
     try:
-        bson.decode(document)
+        bson.decode(document, _OPTIONS)
     except bson.InvalidBSON:
         return False
     return True
