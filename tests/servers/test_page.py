@@ -143,15 +143,21 @@ def test_what_a_worker_lost_is_on_the_page_when_the_sink_has_gone(rig: PageRig) 
     assert not [line for line in rig.end(page, signal.SIGTERM) if "Traceback" in line]
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("rig", [MongoServer], indirect=True)
-def test_the_page_outlives_store_and_router_and_says_what_is_away(rig: PageRig) -> None:
+def test_the_page_outlives_store_and_router_and_says_what_is_away(rig: PageRig, browser: Browser) -> None:
     """It starts without the store, and is what it was when all is back; what it knew it shows meanwhile."""
     rig.any_server.kill()
     page = rig.page()
     assert "cannot be read" in rig.problems()
     assert "error" in rig.ask("/api/topics")
-    rig.any_server.start()
-    sink = rig.share()
+    with looking_at(browser, rig.url) as seen:
+        expect(seen.locator("#notice")).to_contain_text("cannot be read")
+        expect(seen.locator("#loss-pill")).to_have_text("no losses known")
+        rig.any_server.start()
+        sink = rig.share()
+        expect(seen.locator("#loss-pill")).to_have_text("no losses")
+        expect(seen.locator("#notice")).to_be_hidden()
     wait_for(lambda: not rig.problems(), "the store")
     figures = rig.finish(rig.calm_source(rounds=500))
     emitted = sum(each["emitted"] for each in figures.values())

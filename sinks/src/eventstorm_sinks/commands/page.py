@@ -22,8 +22,9 @@ Serve one page, and the HTTP API, over all sinks that share a store: the workers
 `eventstorm sink --workers N`, and sinks with --share on several hosts. It stores nothing.
 History, searches and the ledger come from the store, what is live from the router.
 
-The store is one that sinks can share and that answers questions: mongodb://host/database.collection
-or cassandra://host/keyspace.table. A DuckDB file belongs to one process: that one serves its page."""
+The store is one that sinks can share and that answers questions:
+mongodb://host/database.collection or cassandra://host/keyspace.table. A DuckDB file
+belongs to one process: that one serves its page."""
 
 EPILOG = """\
 examples:
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--egress", metavar="ENDPOINT", help="the egress of the sinks' router (default: {1})".format(*said["egress"])
     )
-    parser.add_argument("--http", metavar="HOST:PORT", help="{} (default: {})".format(*said["http"]))
+    parser.add_argument(
+        "--http", metavar="HOST:PORT", help="address of the page and the HTTP API (default: {1})".format(*said["http"])
+    )
     parser.add_argument(
         "--topic",
         dest="topics",

@@ -140,7 +140,10 @@ def _first_line(error: BaseException) -> str:
     """Return what happened, and what can be done about it, if that is known."""
     if not str(error):
         return type(error).__name__
-    # What follows is the driver's picture of the whole topology, or the server's answer once more.
-    said = str(error).splitlines()[0].partition(", Timeout: ")[0].partition(", full error: ")[0][:300]
+    said = str(error).splitlines()[0]
+    # The driver's settings, its picture of the whole topology, the server's answer once more.
+    for what_follows in (" (configured timeouts: ", ", Timeout: ", ", full error: "):
+        said = said.partition(what_follows)[0]
+    said = said[:300]
     remedy = [fix for text, fix in _REMEDIES.items() if text in said]
     return f"{said}; {remedy[-1]}" if remedy else said

@@ -65,11 +65,14 @@ export function drawLosses(card, pill, losses) {
   const box = card.querySelector(".body");
   const aside = card.querySelector(".aside");
   const lost = losses.total > 0;
-  pill.textContent = lost ? `${count(losses.total)} events lost` : "no losses";
-  pill.dataset.state = lost ? "bad" : "good";
+  // What a store that is away would tell is not known.
+  const sure = !losses.problems.length;
+  pill.textContent = lost ? `${count(losses.total)} events lost` : sure ? "no losses" : "no losses known";
+  pill.dataset.state = lost ? "bad" : sure ? "good" : "";
   aside.textContent = losses.malformed ? `${count(losses.malformed)} malformed messages` : "";
   if (!lost) {
-    box.replaceChildren(make("p", "calm", "No losses: no source, store or network has lost an event."));
+    const said = sure ? "No losses: no source, store or network has lost an event." : "No losses are known; see above for what is amiss.";
+    box.replaceChildren(make("p", "calm", said));
     return;
   }
   const lines = losses.rows.map(([topic, source, reason, store, events]) => [
