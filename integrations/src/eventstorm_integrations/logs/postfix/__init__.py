@@ -7,8 +7,9 @@ removes it, or where it is refused or given up before. A session in which nothin
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventstorm_integrations.logs.event import Event
 from eventstorm_integrations.logs.postfix.lines import (
@@ -50,6 +51,16 @@ _PREGREET = re.compile(
 )
 
 
+class _Refused(NamedTuple):
+    """A refusal that a filter in front of the queue may pass on."""
+
+    host: str
+    process: str
+    recipient: str | None
+    reason: str
+    ts_s: float
+
+
 class PostfixParser:
     """Reads Postfix's lines; gives ``smtp.transaction`` and ``smtp.session``."""
 
@@ -60,7 +71,7 @@ class PostfixParser:
         self._sessions = Sessions(settings.max_transactions)
         self._given_up: dict[str, float] = {}
         # What was refused behind a filter, by host, sender, recipient and reason.
-        self._refused_behind: dict[tuple[str, str | None, str | None, str], float] = {}
+        self._refused: deque[_Refused] = deque(maxlen=_MOST_PASSED_ON)
         self._daemons: dict[str, Callable[[Record, str, str, str], Iterator[Event]]] = {
             "bounce": self._bounce,
             "cleanup": self._cleanup,
@@ -258,16 +269,23 @@ class PostfixParser:
             return
         if reject.recipient is not None and not any(each["to"] == reject.recipient for each in message.recipients):
             message.recipients.append(recipient)
-        if "proxy" in about:
-            while len(self._refused_behind) >= _MOST_PASSED_ON:
-                del self._refused_behind[next(iter(self._refused_behind))]
-            self._refused_behind[record.host, reject.sender, reject.recipient, reject.reason] = record.ts_s
+        if reject.action != "proxy-reject":
+            process = f"{record.program}[{record.pid}]"
+            self._refused.append(_Refused(record.host, process, reject.recipient, reject.reason, record.ts_s))
         yield message.event(record.ts_s, "rejected")
 
     def _is_passed_on(self, record: Record, reject: Reject) -> bool:
-        """Tell whether the message was told of already, by the smtpd behind the filter that refuses it now."""
-        behind_s = self._refused_behind.pop((record.host, reject.sender, reject.recipient, reject.reason), None)
-        return behind_s is not None and record.ts_s - behind_s < _PASSED_ON_S
+        """Tell whether this was told of already, by the smtpd behind the filter: each refusal there is one here."""
+        process = f"{record.program}[{record.pid}]"
+        for each in self._refused:
+            if (
+                (each.host, each.recipient, each.reason) == (record.host, reject.recipient, reject.reason)
+                and each.process != process
+                and record.ts_s - each.ts_s < _PASSED_ON_S
+            ):
+                self._refused.remove(each)
+                return True
+        return False
 
     def _dropped(self, key: str, record: Record, drop: Reject) -> Iterator[Event]:
         """Note that a message is thrown away, or held in the queue until somebody lets it go."""

@@ -33,12 +33,13 @@ _DELIVERY = re.compile(
 _PORT = re.compile(r":(\d{1,5})", re.ASCII)
 _MOST_NAME = 256
 _REJECT = re.compile(
-    r"((?:[a-z]+-)?(?:reject|discard|hold)): ([A-Z][A-Z-]*|header|body|content)(?: (.*))?\Z", re.DOTALL
+    r"((?:[a-z]+-)?(?:reject|discard|hold)): ([A-Z][A-Z-]*|header|body|content)(?:(?=[ :]) ?(.*))?\Z", re.DOTALL
 )
 _REPLY = re.compile(r"(?:(\d{3}) )?(\d\.\d{1,3}\.\d{1,3}) ?(.*)\Z", re.DOTALL)
 _BARE_REPLY = re.compile(r"(\d{3}) (.*)\Z", re.DOTALL)
 _TAIL = re.compile(
-    rf"; (?:client=\S+ )?from={ADDRESS}(?: to={ADDRESS})?(?: proto=(\w+))?(?: helo=<([^>]*)>)?(?:: (.*))?\Z",
+    rf"; (?:client=\S+ )?from={ADDRESS}(?: to={ADDRESS})?(?: proto=(\w+))?(?: helo=<([^>]*)>)?"
+    r"(?: sasl_\w+=[^ :]*)*(?:: (.*))?\Z",
     re.DOTALL,
 )
 _PROXY_REJECT = re.compile(
