@@ -80,3 +80,19 @@ def test_a_battery_that_does_not_know_its_time_has_none(monkeypatch: pytest.Monk
     (event,) = SensorCollector().sample(0.0)
     assert event["hw"]["state"] == "charging"
     assert event["hw"]["battery"] == {"charge": 1.0}
+
+
+def test_a_kind_that_cannot_be_read_is_noted_once_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ValueError("invalid literal: 'N/A'")
+
+    made_up = SimpleNamespace(sensors_fans=broken, sensors_battery=lambda: Battery(50, None, None))
+    monkeypatch.setattr(sensors, "psutil", made_up)
+    collector = SensorCollector()
+    with caplog.at_level(logging.INFO):
+        told = [collector.sample(now_s)[0]["hw"]["id"] for now_s in (0.0, 10.0)]
+
+    assert told == ["battery", "battery"]
+    assert caplog.messages == ["no fans in sensor.usage: they cannot be read: invalid literal: 'N/A'"]

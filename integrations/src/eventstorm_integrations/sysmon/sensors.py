@@ -27,12 +27,14 @@ class SensorCollector:
     def __init__(self) -> None:
         self._due_s = -inf
         self._noted = False
+        self._broken: set[str] = set()
 
     def sample(self, now_s: float) -> list[dict[str, Any]]:
         """Return one event for each sensor; none if they are not due yet."""
         if now_s < self._due_s:
             return []
-        events = [{"hw": each} for each in (*_temperatures(), *_fans(), *_battery())]
+        temperatures, fans = _temperatures(self._ask("temperatures")), _fans(self._ask("fans"))
+        events = [{"hw": each} for each in (*temperatures, *fans, *_battery(self._ask("battery")))]
         # A little earlier, since measurements come a little early or late too.
         self._due_s = now_s + (_EVERY_S if events else _LOOK_S) - 0.5
         if not events and not self._noted:
@@ -40,9 +42,23 @@ class SensorCollector:
             log.info("no sensors here: sensor.usage is left out")
         return events
 
+    def _ask(self, kind: str) -> Any:
+        """Ask psutil for one kind of sensors; None for none.
 
-def _temperatures() -> Iterator[dict[str, Any]]:
-    for chip, index, each in _all("sensors_temperatures"):
+        It stumbles over what drivers write: a fan without a number, a chip without a name, no folder for batteries.
+        """
+        ask = getattr(psutil, f"sensors_{kind}", None)  # not on all platforms
+        try:
+            return ask() if ask else None
+        except (OSError, ValueError, TypeError, ArithmeticError) as error:
+            if kind not in self._broken:
+                self._broken.add(kind)
+                log.info("no %s in sensor.usage: they cannot be read: %s", kind, ascii(str(error))[1:-1])
+            return None
+
+
+def _temperatures(chips: Any) -> Iterator[dict[str, Any]]:
+    for chip, index, each in _all(chips):
         limits = {"high": each.high, "critical": each.critical}
         known = {name: round(value, 1) for name, value in limits.items() if _is_number(value)}
         if _is_number(each.current):
@@ -53,15 +69,13 @@ def _temperatures() -> Iterator[dict[str, Any]]:
             }
 
 
-def _fans() -> Iterator[dict[str, Any]]:
-    for chip, index, each in _all("sensors_fans"):
+def _fans(chips: Any) -> Iterator[dict[str, Any]]:
+    for chip, index, each in _all(chips):
         if _is_number(each.current):
             yield {**_identity("fan", chip, index, each.label), "fan": {"speed": round(each.current)}}
 
 
-def _battery() -> Iterator[dict[str, Any]]:
-    ask = getattr(psutil, "sensors_battery", None)
-    battery = ask() if ask else None
+def _battery(battery: Any) -> Iterator[dict[str, Any]]:
     if battery is None or not _is_number(battery.percent):
         return
     told: dict[str, Any] = {"charge": round(battery.percent / 100, 4)}
@@ -72,9 +86,8 @@ def _battery() -> Iterator[dict[str, Any]]:
     yield {"id": "battery", "type": "battery", "name": "battery", **state, "battery": told}
 
 
-def _all(function: str) -> Iterator[tuple[str, int, Any]]:
-    ask = getattr(psutil, function, None)  # not on all platforms
-    for chip, sensors in (ask() if ask else {}).items():
+def _all(chips: Any) -> Iterator[tuple[str, int, Any]]:
+    for chip, sensors in (chips or {}).items():
         for index, each in enumerate(sensors):
             yield chip, index, each
 
