@@ -8,6 +8,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ import zmq
 from eventstorm.wire import decode_message
 
 from .following import DEADLINE_S, PROGRAM, Running
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def hit(number: int) -> str:
@@ -168,6 +174,22 @@ def test_once_tells_of_files_that_are_damaged_or_missing(tmp_path: Path) -> None
     assert "cut.gz: damaged: " in damaged.stderr
     assert missing.returncode == 3
     assert "nowhere.log: No such file" in missing.stderr
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.gz", gzip.compress), ("a.zst", zstd.compress)])
+def test_once_reads_all_that_is_before_the_damage_and_the_other_files(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / name).write_bytes(pack((hit(0) + hit(1)).encode()) + b"garbage")
+    (tmp_path / "b.log").write_text(hit(2))
+
+    done = logs("nginx", "--once", "--print", str(tmp_path / name), str(tmp_path / "b.log"))
+
+    told = [json.loads(line)["data"]["url"]["path"] for line in done.stdout.splitlines()]
+    assert told == ["/0", "/1", "/2"]
+    assert done.returncode == 1
+    assert f"{tmp_path / name}: damaged: " in done.stderr
+    assert "; 2 lines before that were read" in done.stderr
 
 
 @pytest.fixture

@@ -44,9 +44,15 @@ class LogFile:
         if self._ahead:
             ahead, self._ahead = self._ahead[:size_bytes], self._ahead[size_bytes:]
             return ahead
+        return self._read(size_bytes)
+
+    def _read(self, size_bytes: int) -> bytes:
         try:
-            return self._reader.read(size_bytes)
-        except (EOFError, zlib.error, ValueError) as error:
+            if self.grows:
+                return self._raw.read(size_bytes)
+            # Not `read`, which goes on until it has so much, and throws that away where it finds damage.
+            return cast("gzip.GzipFile", self._reader).read1(size_bytes)
+        except (EOFError, zlib.error, ValueError, gzip.BadGzipFile) as error:
             raise OSError(f"damaged: {error}") from error
         except Exception as error:
             if isinstance(error, OSError) or type(error).__name__ != "ZstdError":
@@ -61,7 +67,8 @@ class LogFile:
         """
         if self.grows:
             return os.pread(self._raw.fileno(), size_bytes, 0)
-        self._ahead = self._ahead or self.read(size_bytes)
+        while len(self._ahead) < size_bytes and (more := self._read(size_bytes)):
+            self._ahead += more
         return self._ahead[:size_bytes]
 
     def skip(self, size_bytes: int) -> None:

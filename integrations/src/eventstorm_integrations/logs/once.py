@@ -42,12 +42,13 @@ def read_once(make: MakeParser, files: Mapping[str, LogsSettings], outlet: Outle
             stream = Stream(paths[-1], make(settings), outlet.sends, settings)
             streams.append(stream)
             for path in paths:
+                lines = stream.lines
                 try:
                     _read(path, settings, stream, outlet, stop, advance)
                 except BrokenPipeError:  # of who reads what is printed
                     raise
                 except OSError as error:
-                    damaged.append(f"{path}: {error}")
+                    damaged.append(f"{path}: {error}; {stream.lines - lines} lines before that were read")
                 if stop.is_set():
                     break
             stream.expire(math.inf)
