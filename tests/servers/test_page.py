@@ -15,21 +15,22 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from servers.cassandra_server import CassandraServer
 from servers.mongodb_server import FerretServer, MongoServer, Server
+from servers.test_cassandra_faults import TABLE, CassandraRig
 from servers.test_mongodb_faults import MongoRig
-from sinks.test_faults import PROGRAM, Process, free_port, wait_for
+from sinks.test_faults import PROGRAM, Process, Rig, free_port, wait_for
 from sinks.test_page import ARGUMENTS, looking_at
 
 # A store that does not answer is given up for a stop after that.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class PageRig(MongoRig):
+class Looking(Rig):
     """A rig whose sink is two workers, with a page beside."""
 
-    def __init__(self, path: Path, server: Server) -> None:
-        super().__init__(path, server)
-        self.any_server = server
+    def __init__(self, path: Path, server: Server | CassandraServer) -> None:
+        super().__init__(path, server)  # type: ignore[call-arg]
         self.url = f"http://127.0.0.1:{free_port()}"
 
     def share(self) -> Process:
@@ -67,6 +68,18 @@ class PageRig(MongoRig):
         """Return how many events of a topic the page's history has."""
         lines = self.ask(f"/api/series?topic={topic}&step=3600")["series"]
         return sum(int(count) for line in lines for _, count in line["points"])
+
+
+class PageRig(Looking, MongoRig):
+    """One on MongoDB."""
+
+    def __init__(self, path: Path, server: Server) -> None:
+        super().__init__(path, server)
+        self.any_server = server
+
+
+class CassandraPageRig(Looking, CassandraRig):
+    """One on Cassandra."""
 
 
 @pytest.fixture(params=[MongoServer, FerretServer])
@@ -113,6 +126,31 @@ def test_one_page_has_all_events_of_both_workers_once(rig: PageRig, browser: Bro
     newest = rig.ask("/api/events?limit=1000")["events"]
     assert len({each["id"] for each in newest}) == len(newest) == 1000
     assert not [line for line in rig.end(sink, signal.SIGTERM) if "Traceback" in line]
+
+
+def test_the_page_has_all_events_of_both_workers_in_cassandra(
+    tmp_path: Path, shared_cassandra: CassandraServer
+) -> None:
+    """It may be there before the tables are."""
+    shared_cassandra.empty_table(TABLE)
+    rig = CassandraPageRig(tmp_path, shared_cassandra)
+    try:
+        rig.router()
+        page = rig.page()
+        sink = rig.share()
+        figures = rig.finish(*(rig.source(1_000, 0.05) for _ in range(2)))
+        emitted = {stream: counts["emitted"] for stream, counts in figures.items()}
+        wait_for(
+            lambda: {key: rig.stored_in(each) for key, each in rig.streams().items()} == emitted, "all in the books", 60
+        )
+        assert {key: each["received"] for key, each in rig.streams().items()} == emitted
+        assert not any(each["lost"] for each in rig.streams().values())
+        assert rig.counted("test.a") == 2_002
+        assert not rig.problems()
+        for process in (page, sink):
+            assert not [line for line in rig.end(process, signal.SIGTERM) if "Traceback" in line]
+    finally:
+        rig.close()
 
 
 def test_what_a_worker_lost_is_on_the_page_when_the_sink_has_gone(rig: PageRig) -> None:

@@ -82,7 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--http",
         metavar="HOST:PORT",
         default="",
-        help="serve the page and the HTTP API there; each worker at a port of its own, from this one on",
+        help="serve the page and the HTTP API there; each worker at a port of its own, from this one on "
+        "(one page over all of them: eventstorm page)",
     )
     parser.add_argument("--keep", metavar="TIME", help=said["keep"][0])
     parser.add_argument("--keep-size", metavar="SIZE", help=said["keep_size"][0])
