@@ -8,7 +8,7 @@ from typing import Any
 import bson
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, ExecutionTimeout
 
 from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch
@@ -19,6 +19,8 @@ from eventstorm_sinks.stores.mongodb import MongoStore
 from eventstorm_sinks.stores.mongodb._connect import RAW
 from eventstorm_sinks.stores.mongodb._envelope import encode_events
 from eventstorm_sinks.stores.mongodb._journal import Journal
+from eventstorm_sinks.stores.mongodb._reader import MongoReader
+from eventstorm_sinks.stores.where import Condition
 
 NOON_S = 1_700_000_000
 NOON_MS = NOON_S * 1000
@@ -139,6 +141,27 @@ def test_arguments_of_a_series_that_make_no_sense_are_refused(
     """With what is wrong."""
     with pytest.raises(ValueError, match=r"aggregate|field|step"):
         open_it().series("shop.order", field, aggregate, start_s, 10, step_s)
+
+
+def test_a_server_that_takes_long_over_a_condition_is_asked_for_everything(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int | None] = []
+    in_order = MongoReader._in_order
+
+    def slow(self: MongoReader, name: str, conditions: Any, start: Any, stop: Any, most_ms: int | None = None) -> Any:
+        limits.append(most_ms)
+        for number, event in enumerate(in_order(self, name, conditions, start, stop, most_ms)):
+            if most_ms is not None and number == 3:
+                raise ExecutionTimeout("operation exceeded time limit", 50)
+            yield event
+
+    monkeypatch.setattr(MongoReader, "_in_order", slow)
+    put(store, [{"number": number} for number in range(20)], step_ms=0)
+    found = [bson.decode(each.data)["number"] for each in store.read(where=[Condition("number", ">=", 9)])]
+    assert found == list(range(9, 20))
+    assert limits[0]
+    assert limits[1:] == [None]
 
 
 def test_topics_are_summed_up_by_name(store: MongoStore) -> None:

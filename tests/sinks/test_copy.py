@@ -29,6 +29,7 @@ from eventstorm_sinks.copying import Copied, Selection, copy_events
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Archive, StoreUnavailable, open_archive, open_store, open_to_read
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, _comparable, batch_of, book_of, events_of
+from eventstorm_sinks.stores.where import Condition
 
 KINDS = ("duckdb", "jsonl", "parquet")
 OTHER = Source(b"another host", "b", "shop", 2)
@@ -185,6 +186,21 @@ def test_topics_and_times_are_chosen(tmp_path: Path, kind: str) -> None:
     assert {book.topic for book in books(place("jsonl", tmp_path, "two")).values()} == {"shop.order", "shop.visit"}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_events_are_chosen_by_what_is_in_them(tmp_path: Path, kind: str) -> None:
+    source, target = place(kind, tmp_path, "from"), place("jsonl", tmp_path, "to")
+    fill(source, [numbered(10)], [book_of(numbered(10))])
+    low, high = (Selection(where=(Condition("number", sign, 6),)) for sign in ("<", ">="))
+
+    assert copy(source, target, high).copied == 4
+    assert books(target) == {}, "an account cannot be cut by conditions"
+    done = copy(source, target, low)
+    assert (done.copied, done.there) == (6, 0)
+    done = copy(source, target)
+    assert (done.copied, done.there) == (0, 10)
+    assert books(target) == {book_of(numbered(10)).key: book_of(numbered(10))}
+
+
 def test_reading_a_sinks_file_of_lines_beside_it_gives_what_is_committed(tmp_path: Path) -> None:
     url = place("jsonl", tmp_path)
     store = open_store(url, SinkSettings())
@@ -254,10 +270,14 @@ class Faulty:
         self._archive.insert(batches, books)
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Read."""
-        return self._archive.read(topics, start_ms, stop_ms)
+        return self._archive.read(topics, start_ms, stop_ms, where)
 
     def books(self) -> list[Book]:
         """Return the books."""
@@ -463,6 +483,7 @@ def test_the_command_says_what_is_wrong_and_how(tmp_path: Path) -> None:
         ((there, "duck:x"), 2, "did you mean 'duckdb'"),
         ((there, "duckdb:x", "--topic", "A b"), 2, "--topic: 'A b' is no topic"),
         ((there, "duckdb:x", "--since", "yesterday"), 2, "--since: 'yesterday' is no time; write it as"),
+        ((there, "duckdb:x", "--where", "number"), 2, "--where: 'number': no operator in it; write it as"),
         ((there, "duckdb:x", "--wait", "long"), 2, "--wait: 'long'"),
         ((f"jsonl:{missing}", "duckdb:x"), 3, "there is no such file"),
         ((f"duckdb:{missing}", "jsonl:x"), 3, "there is no store"),
@@ -493,6 +514,8 @@ def test_events_are_copied_to_standard_output_and_counts_are_said_beside_them(tm
     there = place("parquet", tmp_path)
     fill(there, [numbered(3)])
 
+    done = run(there, "jsonl:-", "--where", "number>=1", "--where", "number<2")
+    assert [json.loads(line)["data"] for line in done.stdout.splitlines()] == [{"number": 1}]
     done = run(there, "jsonl:-", "--since", "2026-01-01T00:00:01Z", "--until", "2026-01-01 00:00:02")
 
     [line] = done.stdout.splitlines()

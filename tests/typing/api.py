@@ -49,6 +49,7 @@ from eventstorm_sinks.stores import (
     open_store,
 )
 from eventstorm_sinks.stores.conformance import StoreConformance
+from eventstorm_sinks.stores.where import Condition
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -244,7 +245,11 @@ class MemoryStore:
         return list(self.accounts.values())
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Yield what is stored."""
         return iter(self.stored.values())

@@ -23,6 +23,7 @@ from eventstorm_sinks.batch import Batch, Book, Source, StoredEvent, StreamKey
 from eventstorm_sinks.copied_books import CopiedBooks
 from eventstorm_sinks.ledger import REMAINDER_TID
 from eventstorm_sinks.stores import Archive, Readable, StoreUnavailable
+from eventstorm_sinks.stores.where import Condition
 
 __all__ = ["Copied", "Selection", "copy_events"]
 
@@ -48,6 +49,12 @@ class Selection:
     """Topics, or subtrees as ``http.``; none are all."""
     start_ms: int | None = None
     stop_ms: int | None = None
+    where: tuple[Condition, ...] = ()
+    """What all has to hold of an event."""
+
+    def is_whole(self) -> bool:
+        """Tell whether whole streams are chosen: an account is of all numbers of its stream, and cannot be cut."""
+        return self.start_ms is None and self.stop_ms is None and not self.where
 
     def chooser(self) -> Callable[[str], bool]:
         """Return a function that tells whether a topic is chosen."""
@@ -119,7 +126,7 @@ def copy_events(
     patience_s: float,
     notice: Notice = lambda copied: None,
 ) -> None:
-    """Copy the chosen events that the target does not have, and the books if all times are chosen.
+    """Copy the chosen events that the target does not have, and the books if all times are chosen, under no conditions.
 
     Args:
         source: where they are; only read.
@@ -209,8 +216,7 @@ class _Copy:
     def _open_books(self) -> CopiedBooks:
         if self._books is None:
             chosen = []
-            # An account is of all numbers of its stream, and cannot be cut by time.
-            if self._selection.start_ms is None and self._selection.stop_ms is None:
+            if self._selection.is_whole():
                 chosen = [book for book in self._source.books() if self._chooses(book.topic)]
             books = CopiedBooks(chosen, self._target.books() if chosen else [])
             self._pool.submit(self._put_books, books.sums(), books).result()
@@ -220,11 +226,12 @@ class _Copy:
     def _missing(self) -> Generator[StoredEvent, None, None]:
         """Yield the events that the source has and the target has not."""
         named, start_ms, stop_ms = self._selection.named(), self._selection.start_ms, self._selection.stop_ms
+        where = self._selection.where
         if self._at != _BEGIN:
             start_ms = int(self._at[0])
         with (
-            closing(_generator(self._source.read(named, start_ms, stop_ms))) as theirs,
-            closing(_generator(self._target.read(named, start_ms, stop_ms))) as ours,
+            closing(_generator(self._source.read(named, start_ms, stop_ms, where))) as theirs,
+            closing(_generator(self._target.read(named, start_ms, stop_ms, where))) as ours,
         ):
             there = _key(next(ours, None))
             before: _Position = self._at

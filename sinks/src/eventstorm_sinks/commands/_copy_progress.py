@@ -58,7 +58,7 @@ def expected(source: Readable, selection: Selection) -> int | None:
     """Return how many events are to be read; None if the store cannot tell without reading them, or nobody looks."""
     if not sys.stderr.isatty() or not isinstance(source, _Counted):
         return None
-    if selection.start_ms is not None or selection.stop_ms is not None:
+    if not selection.is_whole():
         return None
     chooses = selection.chooser()
     return sum(each.events for each in source.topics() if chooses(each.topic))

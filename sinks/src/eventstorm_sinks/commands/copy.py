@@ -41,6 +41,7 @@ examples:
   eventstorm copy duckdb:events.duckdb mongodb://127.0.0.1:27017/eventstorm.events
   eventstorm copy duckdb:events.duckdb parquet:archive --topic http. --until 2026-07-01
   eventstorm copy mongodb://127.0.0.1:27017/eventstorm.events jsonl:- --since 1h
+  eventstorm copy duckdb:events.duckdb jsonl:- --topic http.hit --where 'duration>=0.5'
 
 Times are as 2026-07-01 or 2026-07-01T12:00:00Z, in UTC unless they say otherwise, or so
 long ago: 30d, 12h. Options of stores are read from the table [sink] of eventstorm.toml.
@@ -59,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="only events from then on; the books stay behind")
     parser.add_argument("--until", metavar="TIME", help="only events before then; the books stay behind")
     parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        action="append",
+        default=[],
+        help="only events of which this holds: 'http.response.status_code>=500'; one of = != < <= > >=; repeatable, "
+        "and then all have to hold; the books stay behind",
+    )
+    parser.add_argument(
         "--wait", metavar="TIME", default="30s", help="how long to try again while a store is away (default: 30s)"
     )
     parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
@@ -70,12 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
     from eventstorm_sinks.commands._copy_progress import ended_by_signal, expected, progress
     from eventstorm_sinks.copying import Copied, Selection, copy_events
     from eventstorm_sinks.stores import StoreUnavailable, open_archive, open_to_read, redacted
+    from eventstorm_sinks.stores.where import parse_condition
 
     logging.basicConfig(format="eventstorm copy: %(message)s", level=logging.WARNING)
     settings = load(SinkSettings, "sink", {}, arguments.config)
     now_s = time.time()
     since_ms, until_ms = (_time_ms(getattr(arguments, name), f"--{name}", now_s) for name in ("since", "until"))
-    selection = Selection(_topics(arguments.topic), since_ms, until_ms)
+    where = tuple(parse_condition(each, "--where") for each in arguments.where)
+    selection = Selection(_topics(arguments.topic), since_ms, until_ms, where)
     patience_s = 0.0 if arguments.wait == "0" else parse_duration(arguments.wait, "--wait") or 0.0
     if arguments.source == arguments.target:
         raise SettingError(f"{redacted(arguments.source)!r} is both; name another place to copy to")

@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from eventstorm.errors import EventstormError, SettingError
 from eventstorm.settings import nearest
 from eventstorm_sinks.batch import Batch, Book, StoredEvent, StreamKey
 from eventstorm_sinks.settings import SinkSettings
+
+if TYPE_CHECKING:
+    from eventstorm_sinks.stores.where import Condition
 
 __all__ = [
     "Archive",
@@ -51,11 +54,16 @@ class Readable(Protocol):
         raise NotImplementedError
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time, then identity, in memory that has a bound.
 
-        Of some topics or all, from `start_ms` to before `stop_ms`. Closing the iterator ends the reading.
+        Of some topics or all, from `start_ms` to before `stop_ms`, and of these the ones of which all of `where` holds:
+        see `eventstorm_sinks.stores.where.chosen`, which every store can use. Closing the iterator ends the reading.
 
         Raises:
             StoreUnavailable: the store is away; at any event.

@@ -12,12 +12,12 @@ from typing import Any
 
 from eventstorm_sinks.stores import Series
 
-__all__ = ["AGGREGATES", "MAX_LINES", "NameCounter", "SeriesFold", "check_series", "line_name"]
+__all__ = ["AGGREGATES", "MAX_DEPTH", "MAX_LINES", "NameCounter", "SeriesFold", "check_series", "line_name"]
 
 AGGREGATES = ("count", "sum", "avg", "min", "max", "p50", "p95", "p99")
 MAX_LINES, MAX_NAME = 50, 200
 # As deep as BSON documents are nested at most.
-_MAX_DEPTH = 100
+MAX_DEPTH = 100
 # With more names than these the rarest half is dropped, as often as need be: what has many events stays.
 _MAX_NAMES = 20_000
 _ACCURACY = 0.01
@@ -37,8 +37,8 @@ def check_series(field: str | None, aggregate: str, start_s: int, step_s: int, b
     if step_s < 1 or start_s % step_s:
         raise ValueError(f"a step of {step_s} s: it must be 1 or more, and start_s a multiple of it")
     for name, path in (("field", field), ("by", by)):
-        if path is not None and (depth := path.count(".") + 1) > _MAX_DEPTH:
-            raise ValueError(f"{name}: {depth} names with dots in between; at most {_MAX_DEPTH} are allowed")
+        if path is not None and (depth := path.count(".") + 1) > MAX_DEPTH:
+            raise ValueError(f"{name}: {depth} names with dots in between; at most {MAX_DEPTH} are allowed")
 
 
 def line_name(value: Any) -> str:

@@ -15,6 +15,7 @@ from eventstorm_sinks.batch import Book, StoredEvent
 from eventstorm_sinks.stores._journal import read_journal
 from eventstorm_sinks.stores._lines import Head, decode_head, decode_line
 from eventstorm_sinks.stores._sort import Keyed, sort_lines
+from eventstorm_sinks.stores.where import Condition, chosen
 
 __all__ = ["JsonlReader", "read_files", "segments_of"]
 
@@ -44,11 +45,15 @@ class JsonlReader:
         return read_journal(_journal_of(self._path))[1]
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time: sorted in 32 MiB of memory, with temporary files for what is beyond."""
         with ExitStack() as stack:
-            yield from read_files(self._open(stack), frozenset(topics), start_ms, stop_ms, stack)
+            yield from chosen(read_files(self._open(stack), frozenset(topics), start_ms, stop_ms, stack), where)
 
     def _open(self, stack: ExitStack) -> list[tuple[BinaryIO, int | None]]:
         for _ in range(_MOST_TRIES):

@@ -29,7 +29,9 @@ from eventstorm_sinks.batch import Batch, Book, Source, StoredEvent
 from eventstorm_sinks.ledger import REMAINDER_TID
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Store, StoreUnavailable, open_store
+from eventstorm_sinks.stores._compared import COMPARED, CONDITIONS
 from eventstorm_sinks.stores._kinds import DOCUMENTS
+from eventstorm_sinks.stores.where import Condition, parse_condition
 from eventstorm_sinks.write import Writer
 
 __all__ = ["DOCUMENTS", "StoreConformance", "batch_of", "book_of", "events_of"]
@@ -169,6 +171,27 @@ class StoreConformance:
         assert _numbers(list(store.read(["shop.order", "shop"], 4000))) == [4, 4]
         assert _numbers(list(store.read(stop_ms=1000))) == [0, 0, 0]
         assert list(store.read(["shop.none"])) == []
+
+    def test_reading_is_by_what_is_in_the_documents(self, store: Store) -> None:
+        """All stores choose the same events by a condition, whatever is in them."""
+        held = {letter: each for letter, each in COMPARED.items() if self.can_hold(each)}
+        store.write([batch_of(events_of([bson.encode(each) for each in held.values()]))], [])
+        for said, letters in CONDITIONS.items():
+            events = store.read(where=[parse_condition(said, "")])
+            found = "".join([*held][int.from_bytes(each.id[16:], "big")] for each in events)
+            assert (said, found) == (said, "".join(letter for letter in held if letter in letters))
+
+    def test_reading_is_by_topic_time_and_conditions_together(self, store: Store) -> None:
+        """All have to hold, two on one field among them."""
+        events = [Event(seq, 1000 * seq, _numbered(seq)[0]) for seq in range(9)]
+        store.write([batch_of(events), batch_of(events, "shop.visit", tid=1)], [])
+        where = [Condition("number", ">", 1), Condition("number", "<=", 5)]
+        assert _numbers(list(store.read(["shop.order"], 1000, 5000, where))) == [2, 3, 4]
+        assert _numbers(list(store.read(where=where))) == [2, 2, 3, 3, 4, 4, 5, 5]
+
+    def can_hold(self, document: dict[str, Any]) -> bool:
+        """Tell whether what is behind the store knows the types in a document."""
+        return True
 
     def test_reading_goes_on_beside_writing(self, store: Store) -> None:
         """A reader sees whole writes, and is not disturbed by later ones."""

@@ -35,6 +35,7 @@ from eventstorm_sinks.stores._files import append_to, lock_file, write_durably
 from eventstorm_sinks.stores._journal import Journal
 from eventstorm_sinks.stores._jsonl_reader import JsonlReader, read_files, segments_of
 from eventstorm_sinks.stores._lines import decode_head, encode_line
+from eventstorm_sinks.stores.where import Condition, chosen
 
 __all__ = ["JsonlStore"]
 
@@ -80,7 +81,11 @@ class JsonlStore:
         return list(self._file.journal.books.values()) if self._file else []
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time: sorted in 32 MiB of memory, with temporary files for what is beyond.
 
@@ -88,7 +93,7 @@ class JsonlStore:
         """
         if self._file is None:
             return iter(())
-        return self._file.read(frozenset(topics), start_ms, stop_ms)
+        return chosen(self._file.read(frozenset(topics), start_ms, stop_ms), where)
 
     def maintain(self) -> None:
         """Delete segments that are too old or too many."""

@@ -21,6 +21,7 @@ from eventstorm_sinks.stores.cassandra._rows import decode_row
 from eventstorm_sinks.stores.cassandra._scan import Row, Scan
 from eventstorm_sinks.stores.cassandra._schema import Schema
 from eventstorm_sinks.stores.cassandra._shares import all_accounts
+from eventstorm_sinks.stores.where import Condition, chosen
 
 __all__ = ["CassandraReader"]
 
@@ -36,7 +37,11 @@ class CassandraReader:
         self._connection, self._schema, self._settings = connection, schema, settings
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time, then identity; see `Store.read`.
 
@@ -46,7 +51,7 @@ class CassandraReader:
             self._schema.prepare()
             asked = list(dict.fromkeys(topics)) or self._topics()
             rows = Scan(self._connection, self._schema, asked, start_ms, stop_ms).ordered()
-            yield from self._events(rows)
+            yield from chosen(self._events(rows), where)
 
     def books(self) -> list[Book]:
         """Return the books last written, of whoever wrote, without disturbing a sink that does."""

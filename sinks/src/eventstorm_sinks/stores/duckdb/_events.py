@@ -56,14 +56,18 @@ def read_topics(connection: duckdb.DuckDBPyConnection) -> list[TopicSummary]:
 
 
 def read_events(
-    connection: duckdb.DuckDBPyConnection, topics: Sequence[str], start_ms: int | None, stop_ms: int | None
+    connection: duckdb.DuckDBPyConnection,
+    topics: Sequence[str],
+    start_ms: int | None,
+    stop_ms: int | None,
+    beforehand: tuple[list[str], dict[str, Any]] = ([], {}),
 ) -> Iterator[StoredEvent]:
     """Yield events in the order of time, then identity.
 
     The table is never sorted as a whole, which would take as much memory and disk as it has: spans of time are, that
     hold some thousand events each.
     """
-    asked = _Asked(connection, topics)
+    asked = _Asked(connection, topics, beforehand)
     for first_ms, beyond_ms in _spans(asked, start_ms, stop_ms):
         rows = asked.rows(COLUMNS, first_ms, beyond_ms, "ORDER BY epoch_ms(ts), id")
         size_bytes = 0
@@ -79,6 +83,8 @@ def read_events(
 class _Asked:
     connection: duckdb.DuckDBPyConnection
     topics: Sequence[str]
+    beforehand: tuple[list[str], dict[str, Any]]
+    """Conditions in SQL, and the values in them."""
     room: int = _FIRST_EVENTS
     """How many events are to be fetched at a time."""
 
@@ -89,6 +95,8 @@ class _Asked:
         if self.topics:
             conditions.append("list_contains($topics, topic)")
             values["topics"] = list(self.topics)
+        conditions += self.beforehand[0]
+        values.update(self.beforehand[1])
         query = f"SELECT {columns} FROM events WHERE {' AND '.join(conditions)} {order}"
         return self.connection.execute(query, {**values, **more}).fetchall()
 

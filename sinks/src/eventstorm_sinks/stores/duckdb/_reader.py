@@ -14,7 +14,9 @@ from eventstorm_sinks.stores.duckdb._database import Database, resolve_path
 from eventstorm_sinks.stores.duckdb._events import COLUMNS, between, event_of, read_events, read_topics
 from eventstorm_sinks.stores.duckdb._query import limited, run_query
 from eventstorm_sinks.stores.duckdb._series import read_series
+from eventstorm_sinks.stores.duckdb._where import beforehand
 from eventstorm_sinks.stores.duckdb._writer import load_books
+from eventstorm_sinks.stores.where import Condition, chosen
 
 __all__ = ["DuckdbReader", "open_read_only"]
 
@@ -32,11 +34,18 @@ class DuckdbReader:
             return load_books(connection)
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
-        """Yield events in the order of time, then identity; see `Store.read`."""
+        """Yield events in the order of time, then identity; see `Store.read`.
+
+        DuckDB leaves out what `where` does not hold of, as far as it can tell.
+        """
         with self._database.reader() as connection:
-            yield from read_events(connection, topics, start_ms, stop_ms)
+            yield from chosen(read_events(connection, topics, start_ms, stop_ms, beforehand(where)), where)
 
     def topics(self) -> list[TopicSummary]:
         """Return what topics there are, by name."""

@@ -8,7 +8,7 @@ import duckdb
 
 from eventstorm_sinks.stores import Series
 
-__all__ = ["read_series"]
+__all__ = ["path_expression", "read_series"]
 
 _AGGREGATES = {
     "count": "count({0})",
@@ -62,13 +62,13 @@ def read_series(
         "stop_ms": min(max(stop_s, -_MAX_S), _MAX_S) * 1000,
         "step_ms": step_s * 1000,
     }
-    value = "true" if field is None else _number(_path(field, "field", values))
+    value = "true" if field is None else _number(path_expression(field, "field", values))
     if by is None:
         name = "''"
     elif by in _SOURCE_FIELDS:
         name = _SOURCE_FIELDS[by]
     else:
-        name = f"coalesce(left({_path(by, 'by', values)}::VARCHAR, {_MAX_NAME}), '')"
+        name = f"coalesce(left({path_expression(by, 'by', values)}::VARCHAR, {_MAX_NAME}), '')"
     rows = connection.execute(
         f"""
         WITH chosen AS (
@@ -93,7 +93,7 @@ def read_series(
     return list(lines.values())
 
 
-def _path(path: str, prefix: str, values: dict[str, Any]) -> str:
+def path_expression(path: str, prefix: str, values: dict[str, Any]) -> str:
     """Return the expression for a dotted path; its names travel as bound values, never as SQL."""
     names = path.split(".")
     if len(names) > _MAX_DEPTH:

@@ -24,6 +24,7 @@ from eventstorm_sinks.stores._files import lock_file, sync_folder
 from eventstorm_sinks.stores.duckdb._database import BOOKS_TABLE
 from eventstorm_sinks.stores.duckdb._events import read_events, read_topics
 from eventstorm_sinks.stores.duckdb._writer import load_books, write_books, write_events
+from eventstorm_sinks.stores.where import Condition, chosen
 
 __all__ = ["ParquetFolder"]
 
@@ -76,12 +77,16 @@ class ParquetFiles:
             return load_books(connection)
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time, then identity; see `Readable.read`."""
         with self._reading() as connection:
             if self._view(connection):
-                yield from read_events(connection, topics, start_ms, stop_ms)
+                yield from chosen(read_events(connection, topics, start_ms, stop_ms), where)
 
     def topics(self) -> list[TopicSummary]:
         """Return what topics there are, by name."""

@@ -12,6 +12,7 @@ from typing import Any
 import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import ExecutionTimeout
 
 from eventstorm.errors import EventstormError
 from eventstorm_sinks.batch import StoredEvent
@@ -23,11 +24,15 @@ from eventstorm_sinks.stores.mongodb._connect import Connection, guarded
 from eventstorm_sinks.stores.mongodb._envelope import decode_event
 from eventstorm_sinks.stores.mongodb._layout import Layout
 from eventstorm_sinks.stores.mongodb._series import Question, fold_series, push_series
+from eventstorm_sinks.stores.mongodb._where import beforehand
+from eventstorm_sinks.stores.where import Condition, chosen
 
 __all__ = ["MongoReader"]
 
 # Of events of the same millisecond so many are put in order here; the server is asked to do it with more.
 _MOST_TIED = 1_000
+# A server works so long on one reading with conditions, less than any usual `socketTimeoutMS`, before it is done here.
+_LONG_MS = 10_000
 _MIN_MS, _MAX_MS = -(2**63), 2**63 - 1
 
 
@@ -38,30 +43,68 @@ class MongoReader:
         self._connection, self._layout, self._settings = connection, layout, settings
 
     def read(
-        self, topics: Sequence[str] = (), start_ms: int | None = None, stop_ms: int | None = None
+        self,
+        topics: Sequence[str] = (),
+        start_ms: int | None = None,
+        stop_ms: int | None = None,
+        where: Sequence[Condition] = (),
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of time, then identity; see `Store.read`.
 
         Along the indexes, so that the server has nothing to sort, and the first come at once, however many there are.
         How long all takes has no limit; each answer has the URI's `socketTimeoutMS`. Closing the iterator ends the
         server's work too.
+
+        The server leaves out what `where` does not hold of, as far as it can tell. Where it takes long over that, as
+        with events that are rare and no index for them, all are read instead, and looked at here.
         """
         with guarded(self._connection.name), contextlib.ExitStack() as stack:
             found = [
-                stack.enter_context(contextlib.closing(self._in_order(name, topics, start_ms, stop_ms)))
+                stack.enter_context(contextlib.closing(self._choose(name, topics, start_ms, stop_ms, where)))
                 for name in self._layout.names(topics, start_ms, stop_ms)
             ]
-            yield from heapq.merge(*found, key=lambda each: (each.ts_ms, each.id))
+            yield from chosen(heapq.merge(*found, key=lambda each: (each.ts_ms, each.id)), where)
+
+    def _choose(
+        self,
+        name: str,
+        topics: Sequence[str],
+        start_ms: int | None,
+        stop_ms: int | None,
+        where: Sequence[Condition],
+    ) -> Generator[StoredEvent, None, None]:
+        """Yield at least those of one collection's events of which `where` holds."""
+        conditions: list[dict[str, Any]] = [{"topic": {"$in": list(topics)}}] if topics else []
+        last: StoredEvent | None = None
+        if pushed := beforehand(where):
+            try:
+                for last in self._in_order(name, [*conditions, {"$and": pushed}], start_ms, stop_ms, _LONG_MS):
+                    yield last
+                return
+            except ExecutionTimeout:
+                start_ms = start_ms if last is None else last.ts_ms
+        for each in self._in_order(name, conditions, start_ms, stop_ms):
+            if last is None or (each.ts_ms, each.id) > (last.ts_ms, last.id):
+                yield each
 
     def _in_order(
-        self, name: str, topics: Sequence[str], start_ms: int | None, stop_ms: int | None
+        self,
+        name: str,
+        conditions: list[dict[str, Any]],
+        start_ms: int | None,
+        stop_ms: int | None,
+        most_ms: int | None = None,
     ) -> Generator[StoredEvent, None, None]:
-        """Yield one collection's events, in memory that has a bound even if all are of the same millisecond."""
-        conditions = [{"topic": {"$in": list(topics)}}] if topics else []
+        """Yield one collection's events, in memory that has a bound even if all are of the same millisecond.
+
+        Raises:
+            ExecutionTimeout: the server has worked for `most_ms` on one question.
+        """
         collection = self._layout.collection(name)
         while True:
             tied: list[StoredEvent] = []
-            with collection.find(_matching(conditions, start_ms, stop_ms)).sort("ts", ASCENDING) as cursor:
+            asked = collection.find(_matching(conditions, start_ms, stop_ms)).sort("ts", ASCENDING)
+            with asked.max_time_ms(most_ms) as cursor:
                 for each in _events(cursor):
                     if tied and each.ts_ms != tied[0].ts_ms:
                         yield from sorted(tied)
@@ -74,7 +117,8 @@ class MongoReader:
                     return
             at_ms = tied[0].ts_ms
             at_once = {**_matching(conditions, None, None), "ts": bson.DatetimeMS(at_ms)}
-            with collection.find(at_once).sort("_id", ASCENDING).allow_disk_use(True) as cursor:
+            asked = collection.find(at_once).sort("_id", ASCENDING).allow_disk_use(True)
+            with asked.max_time_ms(most_ms) as cursor:
                 yield from _events(cursor)
             if at_ms == _MAX_MS:
                 return

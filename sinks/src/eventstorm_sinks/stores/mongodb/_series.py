@@ -20,14 +20,14 @@ from eventstorm_sinks.stores import Series
 from eventstorm_sinks.stores._fold import MAX_LINES, NameCounter, SeriesFold, check_series, line_name
 from eventstorm_sinks.stores.mongodb._connect import is_unavailable
 
-__all__ = ["Question", "fold_series", "push_series"]
+__all__ = ["PLAIN_PATH", "Question", "fold_series", "push_series"]
 
 _PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
 )
 _SOURCE_FIELDS = {"topic", "source.id", "source.host", "source.service", "source.pid"}
 # What the server reads as one name after another. Others, which may begin with $, are looked for here.
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_:@/-]+(?:\.[A-Za-z0-9_:@/-]+)*", re.ASCII)
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_:@/-]+(?:\.[A-Za-z0-9_:@/-]+)*", re.ASCII)
 _MAX_S = 9 * 10**12
 # Of each collection: a name that is common in all of them together is not rare in each.
 _MAX_NAMES = 1_000
@@ -64,7 +64,7 @@ class Question:
     def can_be_pushed(self) -> bool:
         """Tell whether the server can be asked. Percentiles it has in its newest versions only, and roughly too."""
         paths = (path for path in (self.field, self.by) if path is not None)
-        return not self.aggregate.startswith("p") and all(map(_PLAIN_PATH.fullmatch, paths))
+        return not self.aggregate.startswith("p") and all(map(PLAIN_PATH.fullmatch, paths))
 
 
 def push_series(
@@ -203,7 +203,7 @@ def _events(
     wanted = {"ts": 1, "topic": 1, "source": 1}
     # A server refuses to be asked for a field and for one inside of it.
     is_nested = any(one.startswith(f"{other}.") for one in paths for other in paths)
-    if all(map(_PLAIN_PATH.fullmatch, paths)) and not is_nested:
+    if all(map(PLAIN_PATH.fullmatch, paths)) and not is_nested:
         wanted.update((f"data.{path}", 1) for path in paths)
     else:
         wanted["data"] = 1
