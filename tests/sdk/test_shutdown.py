@@ -44,6 +44,20 @@ def test_without_a_router_it_ends_in_time_and_says_so_once(tmp_path: Path) -> No
     assert seconds < 5  # 1 s of flushing, and the start of Python on a busy machine
 
 
+def test_a_program_without_a_file_left_loses_its_events_and_says_so_once(tmp_path: Path) -> None:
+    code = """
+import logging, resource, eventstorm
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+print(eventstorm.emit("a.b"), eventstorm.emit("a.b"))
+eventstorm.close()
+print(eventstorm.stats()["dropped"])
+"""
+    exit_code, out, err, _ = run(code, free_endpoint(), tmp_path)
+    assert (exit_code, out) == (0, "True True\n{'unsent': 2}\n")
+    assert err == "2 events not sent: Too many open files\n"
+
+
 def test_ctrl_c_ends_the_flush(tmp_path: Path) -> None:
     code = "import eventstorm, atexit; eventstorm.emit('a.b'); atexit.register(print, 'ending', flush=True)"
     process = program(code, free_endpoint(), tmp_path, EVENTSTORM_FLUSH_TIMEOUT_S="60")

@@ -132,8 +132,15 @@ class Source:
                 self._started = True
                 import logging
 
-                self._wake_fds = wake_pipe()
-                self._run(self._wake_fds, logging.getLogger("eventstorm"), deadline)
+                log = logging.getLogger("eventstorm")
+                try:
+                    self._wake_fds = wake_pipe()
+                except OSError as error:
+                    self._done = True
+                    plural = "" if len(emitter.queue) == 1 else "s"
+                    log.warning("%d event%s not sent: %s", len(emitter.queue), plural, error.strerror)
+                    return
+                self._run(self._wake_fds, log, deadline)
             return
         # A little longer than the publisher itself waits, for it to close its socket.
         while not self._done and time.monotonic() < deadline + 0.5:
