@@ -7,9 +7,11 @@ to one is of time that has passed, and on a machine with two cores is held down 
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from statistics import median
 
@@ -28,7 +30,7 @@ _ROUTER = (COMMAND, "router", "--hwm", "1000000")
 def run(quick: bool) -> list[Result]:
     """Measure in turn."""
     rounds, messages = (1, 2_000) if quick else (3, 20_000)
-    small, large, fanned, one, two, other = ([] for _ in range(6))  # type: ignore[var-annotated]
+    small, large, fanned, one, two, other, page = ([] for _ in range(7))  # type: ignore[var-annotated]
     for _ in range(rounds):
         small.append(_router(messages * 5, 1, 1))
         large.append(_router(messages, EVENTS_A_MESSAGE, 1))
@@ -36,6 +38,7 @@ def run(quick: bool) -> list[Result]:
         one.append(_sink(messages // 10, 1))
         two.append(_sink(messages // 10, 2))
         other.append(_sink(messages, 1, foreign=True))
+        page.append(_page(messages // 5))
     cpu_us = 1e6 * median(large)
     events_s = median(rate for rate, _ in one)
     return [
@@ -48,6 +51,7 @@ def run(quick: bool) -> list[Result]:
         Result("sink: CPU of an event into JSON lines", 1e6 * median(cpu for _, cpu in one), "µs"),
         Result("sink: two workers / one", median(rate for rate, _ in two) / events_s, "x", detail=f"{events_s:,.0f}/s"),
         Result("sink: CPU of a message of another's share", 1e6 * EVENTS_A_MESSAGE * median(c for _, c in other), "µs"),
+        Result("page over all sinks: CPU of an event, nobody looking", 1e6 * median(page), "µs"),
     ]
 
 
@@ -123,6 +127,34 @@ def _sink(messages: int, workers: int, *, foreign: bool = False) -> tuple[float,
         until(lambda: _has(folder, len(last)), 120, pause_s=0.02)
         elapsed_s = time.perf_counter() - began_s
         return sent / elapsed_s, (sum(map(_cpu_s, processes)) - before_s) / sent
+
+
+def _page(messages: int) -> float:
+    """Return the CPU seconds that an event takes of a page over all sinks, whose store is away."""
+    ingress, egress = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+    url = f"http://127.0.0.1:{free_port()}"
+    with (
+        process(*_ROUTER, "--ingress", ingress, "--egress", egress, ready=ingress),
+        process(
+            *(COMMAND, "page", "mongodb://127.0.0.1:1/x", "--egress", egress, "--http", url.removeprefix("http://")),
+            ready="ready",
+        ) as page,
+        zmq.Context() as context,
+        context.socket(zmq.XPUB) as source,
+    ):
+        source.sndhwm = source.linger = 0
+        source.connect(ingress)
+        source.recv()
+        before_s, source_id = _cpu_s(page.pid), bson.ObjectId().binary
+        for number in range(messages):
+            source.send_multipart(_message(source_id, number * EVENTS_A_MESSAGE, EVENTS_A_MESSAGE), copy=False)
+        until(lambda: _received(url) >= messages * EVENTS_A_MESSAGE, 120, pause_s=0.5)
+        return (_cpu_s(page.pid) - before_s) / (messages * EVENTS_A_MESSAGE)
+
+
+def _received(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/api/ledger", timeout=10) as answer:
+        return sum(stream["received"] for stream in json.load(answer)["streams"])
 
 
 def _has(folder: str, count: int) -> bool:

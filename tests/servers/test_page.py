@@ -22,9 +22,6 @@ from servers.test_mongodb_faults import MongoRig
 from sinks.test_faults import PROGRAM, Process, Rig, free_port, wait_for
 from sinks.test_page import ARGUMENTS, looking_at
 
-# A store that does not answer is given up for a stop after that.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 
 class Looking(Rig):
     """A rig whose sink is two workers, with a page beside."""
@@ -219,7 +216,7 @@ def test_the_page_outlives_store_and_router_and_says_what_is_away(rig: PageRig, 
         assert not [line for line in rig.end(process, signal.SIGTERM) if "Traceback" in line]
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("rig", [MongoServer], indirect=True)
 def test_a_store_that_hangs_does_not_keep_the_page_from_stopping(rig: PageRig, number: signal.Signals) -> None:
     page = rig.page()
