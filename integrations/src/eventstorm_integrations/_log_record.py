@@ -48,7 +48,7 @@ def encode_record(record: logging.LogRecord, common: Mapping[str, Any] | None) -
     fields cannot be encoded the event is empty bytes, which the SDK refuses and counts as it does with other events.
 
     Raises:
-        Exception: whatever formatting the message raises.
+        BaseException: whatever formatting the message raises.
     """
     head = head_of(record)
     if head is None:
@@ -103,7 +103,7 @@ def _exception(record: logging.LogRecord) -> dict[str, Any]:
         described["type"] = text_of(f"{module}{kind.__qualname__}")
         try:
             described["message"] = text_of(str(value))
-        except Exception:
+        except (Exception, SystemExit):
             described["message"] = f"<its text cannot be had: {text_of(kind.__qualname__, 200)}.__str__ raises>"
     # What a formatter has put there is used again, as other formatters do; loguru puts a line feed there.
     stack = record.exc_text.strip() if type(record.exc_text) is str else ""

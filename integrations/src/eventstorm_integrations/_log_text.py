@@ -54,7 +54,7 @@ def representation_of(value: object) -> str:
     short.maxother = short.maxstring = short.maxlong = MOST_TEXT // 4
     try:
         return short.repr(value)
-    except Exception:
+    except (Exception, SystemExit):
         return f"<{type(value).__name__} without a repr>"
 
 

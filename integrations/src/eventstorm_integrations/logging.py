@@ -100,7 +100,7 @@ class EventstormHandler(logging.Handler):
         try:
             if self._wanted is not None and self._wanted(TOPIC):
                 self._record(record)
-        except Exception:
+        except (Exception, SystemExit):  # an argument's text may be code that ends programs
             self._failed(record)
 
     def _record(self, record: logging.LogRecord) -> None:
@@ -116,8 +116,9 @@ class EventstormHandler(logging.Handler):
             thread.nested -= 1
 
     def _failed(self, record: logging.LogRecord) -> None:
-        # At the end of the stack, which a program may well reach, there is no room to tell it.
-        with contextlib.suppress(RecursionError):
+        # At the end of the stack, which a program may well reach, there is no room to tell it; and what it tells of may
+        # be code that ends programs.
+        with contextlib.suppress(RecursionError, SystemExit):
             self.handleError(record)
 
 
@@ -184,12 +185,13 @@ class _LateHandler(EventstormHandler):
                 time.sleep(_POLL_S)
                 _opening.add(thread)
             super()._open(None)
-        except (Exception, SystemExit):
+        except (Exception, SystemExit) as error:
             # It is being imported, and soon there. Or it never is, where a module of the program has the name of one
             # that the SDK needs: then the attempts must not cost much.
             now_s = time.monotonic()
             self._open_at_s = now_s + (now_s - start_s) / _MAY_COST
-            if "eventstorm" not in sys.modules:
+            # At the end of the stack there is no room for it, which says nothing of the next time.
+            if "eventstorm" not in sys.modules and not isinstance(error, RecursionError):
                 from eventstorm_integrations._guard import guard
 
                 log = logging.getLogger(__name__)
@@ -201,7 +203,7 @@ class _LateHandler(EventstormHandler):
         """Do what `emit` does, when `wants_any` has just said yes."""
         try:
             self._record(record)
-        except Exception:
+        except (Exception, SystemExit):
             self._failed(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
