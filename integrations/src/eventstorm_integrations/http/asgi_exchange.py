@@ -76,6 +76,7 @@ class _AsgiExchange(Exchange):
             host, port = valid(server[0] or "").encode(), server[1] if type(server[1]) is int else None
         status = int(self.status) if isinstance(self.status, int) and 0 <= self.status < 1000 else None
         path, query, client = valid(scope["path"]), scope.get("query_string"), scope.get("client")
+        peer, header = valid(client[0] or "") if client else "", recorder.proxy_header
         asked = from_bytes(query) if query else ""
         if recorder.chooses and not recorder.allows(scheme, host, path, asked):
             return None
@@ -91,7 +92,7 @@ class _AsgiExchange(Exchange):
             sent_bytes,
             path,
             recorder.without_secrets(asked) if asked else "",
-            recorder.client(valid(client[0] or "") if client else "", self._forwarded()),
+            peer if header is None else recorder.client(peer, self._forwarded(header.encode())),
             headers.get(b"user-agent"),
             end_s - self.started_s,
             None if self.first_s is None else self.first_s - self.started_s,
@@ -111,11 +112,7 @@ class _AsgiExchange(Exchange):
             if found:
                 http["request"]["header"] = found
 
-    def _forwarded(self) -> str:
-        header = self.recorder.proxy_header
-        if header is None:
-            return ""
-        wanted = header.encode()
+    def _forwarded(self, wanted: bytes) -> str:
         # A list may come in several lines; their order is that of the list.
         return b",".join(value for name, value in self.scope["headers"] if name == wanted).decode("latin-1")
 
