@@ -19,6 +19,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _MOST_FILES = 10_000
+_MOST_WITHIN = 100
 
 
 @dataclass
@@ -40,7 +41,7 @@ def read_config(path: Path) -> NginxConfig:
     """
     config = NginxConfig()
     seen: list[Path] = []
-    for words in _directives(path, path.parent, seen):
+    for words in _directives(path, path.parent, seen, ()):
         if words[0] == "log_format" and len(words) > 2:
             escape, parts = "default", words[2:]
             if parts[0].startswith("escape="):
@@ -59,11 +60,16 @@ def _is_file(name: str) -> bool:
     return not name.startswith(("syslog:", "memory:", "stderr", "/dev/", "|")) and "$" not in name
 
 
-def _directives(path: Path, folder: Path, seen: list[Path]) -> Iterator[list[str]]:
+def _directives(path: Path, folder: Path, seen: list[Path], within: tuple[str, ...]) -> Iterator[list[str]]:
     """Yield each directive's words, with those of included files where they are included."""
     seen.append(path)
+    real = os.path.realpath(path)
+    if real in within or len(within) >= _MOST_WITHIN:
+        raise SettingError(f"config: {path} is included by itself, through {len(within)} files; `nginx -t` tells more")
     if len(seen) > _MOST_FILES:
-        raise SettingError(f"{path}: more than {_MOST_FILES} files are included; does one include itself?")
+        raise SettingError(f"config: {path}: more than {_MOST_FILES} files are included; name a smaller nginx.conf")
+    if within and path.exists() and not path.is_file():  # who opens a pipe waits for a writer
+        raise SettingError(f"config: {path}, which {within[-1]} includes, is no file")
     words: list[str] = []
     for word in _words(path):
         if word not in (";", "{", "}"):
@@ -72,7 +78,7 @@ def _directives(path: Path, folder: Path, seen: list[Path]) -> Iterator[list[str
         if len(words) == 2 and words[0] == "include":
             pattern = os.path.join(folder, words[1])
             for name in sorted(glob.glob(pattern)) or ([] if glob.has_magic(pattern) else [pattern]):
-                yield from _directives(Path(name), folder, seen)
+                yield from _directives(Path(name), folder, seen, (*within, real))
         elif words:
             yield words
         words = []
