@@ -64,6 +64,7 @@ class Stream:
         self._sample_s = settings.sample_s
         self._redaction = settings.redaction
         self._bad: dict[str, _Bad] = {}
+        self._failures: set[str] = set()
 
     def feed(self, lines: Iterable[str], now_s: float) -> None:
         """Take lines; `now_s` is when they were written, at the latest."""
@@ -102,7 +103,12 @@ class Stream:
     def expire(self, now_s: float) -> None:
         """Emit what the parser has waited for in vain; at infinity, all that it has."""
         if self._remembering is not None:
-            self._emit(self._remembering.expire(now_s))
+            try:
+                self._emit(self._remembering.expire(now_s))
+            except BrokenPipeError:
+                raise
+            except Exception:  # as in `feed`
+                self._failed("to tell what is overdue")
 
     def tell(self, now_s: float, *, all: bool = False) -> None:
         """Emit samples of bad lines, those that are due or all."""
@@ -120,7 +126,11 @@ class Stream:
 
     def save(self) -> dict[str, Any]:
         """Return what the parser remembers."""
-        return self._remembering.save() if self._remembering is not None else {}
+        try:
+            return self._remembering.save() if self._remembering is not None else {}
+        except Exception:  # as in `feed`; what is unfinished will be incomplete
+            self._failed("to say what it remembers")
+            return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Let the parser remember what it did in an earlier run."""
@@ -129,6 +139,11 @@ class Stream:
                 self._remembering.restore(state)
             except Exception:  # another version's; what is unfinished will be incomplete
                 log.exception("%s: what the parser remembered cannot be used", self.path)
+
+    def _failed(self, what: str) -> None:
+        if what not in self._failures:
+            self._failures.add(what)
+            log.exception("%s: the parser failed %s", self.path, what)
 
     def _emit(self, events: Iterable[Event]) -> None:
         for event in events:
