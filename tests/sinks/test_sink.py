@@ -241,15 +241,31 @@ def test_only_the_topics_asked_for_are_stored(settings: SinkSettings, tmp_path: 
     assert source.interest == {b"shop."}
 
 
-def test_a_sink_that_leaves_receives_what_was_under_way(settings: SinkSettings) -> None:
-    """It takes back its interest first, so a source that heeds it loses nothing."""
-    with Sink(settings) as sink:
+def test_a_sink_that_leaves_receives_what_was_under_way(
+    settings: SinkSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes back its interest first, and then takes what its router had already passed on."""
+    may_go_on = threading.Event()
+
+    def decode_late(frames: Sequence[bytes]) -> Message:
+        may_go_on.wait()
+        return decode_message(frames)
+
+    monkeypatch.setattr("eventstorm_sinks.receive.decode_message", decode_late)
+    with Sink(settings) as sink, zmq.Context() as context, context.socket(zmq.SUB) as witness:
         assert sink.ingress
+        assert sink.egress
+        witness.connect(sink.egress)
+        witness.subscribe(b"shop.")
         source = Source(sink.ingress)
         source.wait_for_interest()
-        for seq in range(0, 50_000, 10):
+        source.wait_for_interest(b"shop.")
+        for seq in range(0, 10_000, 10):
             source.send(seq, 10)
-    assert stored(sink) == 50_000
+        while decode_message(witness.recv_multipart()).header.seq < 9_990:
+            pass
+        threading.Timer(0.3, may_go_on.set).start()
+    assert stored(sink) == 10_000
     source.close()
 
 

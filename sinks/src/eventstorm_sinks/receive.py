@@ -45,7 +45,7 @@ STATS_S = 10.0
 # A router that is started anew is back sooner.
 AWAY_S = 3.0
 # When the sink leaves, sources hear of it within a round trip; what they sent before arrives meanwhile.
-DRAIN_QUIET_MS, DRAIN_S = 100, 1.0
+DRAIN_QUIET_MS, DRAIN_S = 100, 3.0
 
 
 class Receiver:
@@ -111,7 +111,7 @@ class Receiver:
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave: take back the subscriptions, receive what is under way, and end, within 2 seconds."""
+        """Leave: take back the subscriptions, receive what is under way, and end, within 4 seconds."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
