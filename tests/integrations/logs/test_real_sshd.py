@@ -138,7 +138,11 @@ def sshd(open_path: Path) -> Iterator[Sshd]:
         try:
             wait(lambda: process.poll() is not None or answers(port), "sshd listens")
             assert process.poll() is None, (folder / "output").read_text()
-            yield Sshd(folder, port)
+            made = Sshd(folder, port)
+            # That it answers was asked by a connection, of which it tells a little later.
+            logs = [made.log("auth.log"), made.log("iso.log")]
+            wait(lambda: all("by 127.0.0.1 port" in text(each) for each in logs), "what sshd says of that")
+            yield made
         finally:
             if (folder / "rsyslogd.pid").exists():
                 os.kill(int((folder / "rsyslogd.pid").read_text()), signal.SIGTERM)
@@ -172,7 +176,6 @@ def connect(sshd: Sshd, data: bytes) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", ["auth.log", "iso.log"])
 def test_each_login_is_told_with_how_it_went(sshd: Sshd, follow: Callable[..., Running], name: str) -> None:
-    wait(lambda: "Server listening" in text(sshd.log(name)), "sshd's first line")
     running = follow("sshd", "--print", str(sshd.log(name)))
     expected: list[tuple[str, str, str, bool]] = []
 
