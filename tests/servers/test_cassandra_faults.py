@@ -155,6 +155,27 @@ def test_a_cluster_of_which_all_are_killed_and_come_back_loses_nothing(rig: Cass
     assert not any(book.lost_way or book.overflowed for book in books.values())
 
 
+@pytest.mark.parametrize("drop", ["newest", "oldest"])
+def test_a_queue_that_is_full_counts_what_it_drops(
+    rig: CassandraRig, monkeypatch: pytest.MonkeyPatch, drop: str
+) -> None:
+    """An outage that is longer than the queue."""
+    monkeypatch.setenv("EVENTSTORM_SINK_QUEUE_BYTES", str(2**20))
+    monkeypatch.setenv("EVENTSTORM_SINK_QUEUE_DROP", drop)
+    rig.router()
+    sink = rig.sink()
+    source = rig.calm_source()
+    rig.wait_for_more(sink)
+    for node in rig.server.nodes:
+        node.pause()
+    sink.wait_for(f"the {drop} events are lost to it")
+    rig.server.mend()
+    rig.wait_for_more(sink)
+    books = rig.settled(sink, source)
+    assert sum(book.overflowed for book in books.values()) > 0
+    assert not any(book.lost_way or book.refused for book in books.values())
+
+
 def test_a_sink_that_is_killed_goes_on_from_its_books(rig: CassandraRig) -> None:
     """Once with a node that is paused, which finds afterwards what the dead sink had sent, and it was removed."""
     rig.router()
