@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cassandra import ConsistencyLevel, DriverException, InvalidRequest
@@ -71,7 +71,7 @@ num_tokens: 1
 initial_token: {token}
 auto_bootstrap: false
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
-endpoint_snitch: SimpleSnitch
+endpoint_snitch: GossipingPropertyFileSnitch
 listen_address: {address}
 rpc_address: {address}
 storage_port: {storage_port}
@@ -143,6 +143,7 @@ class CassandraNode:
         storage_port: int,
         token: int,
         *,
+        center: str,
         guarded: bool,
         keystore: Path | None,
     ) -> None:
@@ -164,6 +165,7 @@ class CassandraNode:
                 password=KEYSTORE_PASSWORD,
             )
         )
+        (folder / "rackdc").write_text(f"dc={center}\nrack=rack1\n")
         (folder / "logback.xml").write_text(_LOGBACK)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -180,6 +182,7 @@ class CassandraNode:
                     *flags,
                     *_OPTIONS,
                     f"-Dcassandra.config=file://{self._folder}/cassandra.yaml",
+                    f"-Dcassandra-rackdc.properties=file://{self._folder}/rackdc",
                     f"-Dcassandra.storagedir={self._folder}",
                     f"-Dlogback.configurationFile={self._folder}/logback.xml",
                     f"-Djava.io.tmpdir={self._folder}",
@@ -238,12 +241,22 @@ class CassandraServer:
         nodes: how many.
         guarded: whether it asks for passwords; who may do all is ``cassandra``, with that password.
         encrypted: whether it speaks TLS alone, as `certificate` says.
+        centers: the data centers that the nodes are in, in turn.
     """
 
-    def __init__(self, folder: Path, nodes: int = 1, *, guarded: bool = False, encrypted: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 1,
+        *,
+        guarded: bool = False,
+        encrypted: bool = False,
+        centers: Sequence[str] = ("datacenter1",),
+    ) -> None:
         addresses = [f"127.0.0.{number + 1}" for number in range(nodes)]
         self.port, storage_port = free_port(addresses), free_port(addresses)
         self._is_guarded = guarded
+        self._replicas = nodes // len(centers)
         self.certificate = folder / "node.pem" if encrypted else None
         keystore = folder / "node.p12" if encrypted else None
         if keystore and self.certificate:
@@ -256,6 +269,7 @@ class CassandraServer:
                 self.port,
                 storage_port,
                 -(2**63) + (2**64 // nodes) * number,
+                center=centers[number % len(centers)],
                 guarded=guarded,
                 keystore=keystore,
             )
@@ -273,7 +287,7 @@ class CassandraServer:
             time.sleep(0.1)  # as often as is worth the question
         if not self._is_guarded:
             with self.session() as session:
-                replication = f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {len(self.nodes)}}}"
+                replication = f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replicas}}}"
                 session.execute(f"CREATE KEYSPACE IF NOT EXISTS tests WITH replication = {replication}")
 
     def _is_ready(self) -> bool:
