@@ -51,6 +51,14 @@ def test_a_program_sees_the_interpreter_that_it_would_see(
     assert with_it == without
 
 
+def test_an_ordinary_program_does_not_wait_for_the_sdk(tmp_path: Path) -> None:
+    done = run(tmp_path, NOWHERE, "true", PYTHONPROFILEIMPORTTIME="1")
+
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "eventstorm_integrations.instrument.command" in imported
+    assert not imported & {"eventstorm", "bson", "zmq", "argparse", "dataclasses"}
+
+
 def test_only_the_hooks_are_imported_before_the_program(tmp_path: Path) -> None:
     without, with_it = both(tmp_path, "python", "-c", "import sys; print(*sys.modules)")
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from eventstorm_integrations.instrument.table import ALL, DISABLED, TABLE, disabled_names, encode, find_rows
+from eventstorm_integrations.instrument.program import find_program, why_not_instrumented
+from eventstorm_integrations.instrument.table import ALL, DISABLED, TABLE, Row, disabled_names, encode, find_rows
 
 # Every program waits for what is imported here. So the SDK, with its settings and errors, is imported where it is
 # needed: for what is out of the ordinary, which `main` tells.
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
-
-    from eventstorm_integrations.instrument.table import Row
 
 HELP = "run a program, and record its requests and logs"
 
@@ -39,7 +40,7 @@ Exit codes: the program's; 2 wrong usage; 3 could not be instrumented; 126 the p
 cannot be executed; 127 there is no such program."""
 
 CANNOT_EXECUTE, NOT_FOUND, INTERRUPTED = 126, 127, 130
-BOOTSTRAP = os.path.join(os.path.dirname(os.path.realpath(__file__)), "bootstrap")
+BOOTSTRAP = str(Path(__file__).resolve().parent / "bootstrap")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +90,7 @@ def main() -> int:
 
 def _is_plain(environment: Mapping[str, str]) -> bool:
     """Tell whether there is no setting that could be wrong, in no file and no variable, nor anything else."""
-    if environment.get("EVENTSTORM_CONFIG") or os.path.exists("eventstorm.toml") or os.pathsep in BOOTSTRAP:
+    if environment.get("EVENTSTORM_CONFIG") or Path("eventstorm.toml").exists() or os.pathsep in BOOTSTRAP:
         return False
     return not any(name.startswith("EVENTSTORM_HTTP_") for name in environment)
 
@@ -137,14 +138,10 @@ def _enabled_rows(disabled: set[str]) -> list[Row]:
 
 
 def _become(command: list[str], environment: dict[str, str]) -> int:
-    import signal
-
-    from eventstorm_integrations.instrument.program import find_program, why_not_instrumented
-
     name = command[0]
     program = find_program(name)
     if program is None:
-        if not os.path.exists(name):
+        if not Path(name).exists():
             _say(f"there is no program {name!r}")
             return NOT_FOUND
         hint = f"; run it with: eventstorm-instrument python {name}" if name.endswith(".py") else ""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
-
-# No import of `collections.abc`, `re` or `shutil`, which take as long as an interpreter's whole start.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
 
 __all__ = ["find_program", "why_not_instrumented"]
 
+# A plain name of an interpreter: python, python3, python3.13, python3.13t, pypy3.
+_PYTHON = re.compile(r"(python|pypy)[\d.]*t?(\.exe)?")
 # Options that keep an interpreter from seeing PYTHONPATH, or from running sitecustomize.
 _ALONE = "IES"
 # Options whose value is the next word, or the rest of the same.
@@ -24,18 +24,7 @@ _LONGEST_CHECK_S = 10.0
 
 def find_program(name: str, path: str | None = None) -> str | None:
     """Return the file that a shell would run for `name`, or None."""
-    if os.path.dirname(name):
-        return name if _can_run(name) else None
-    folders = os.environ.get("PATH", os.defpath) if path is None else path
-    for folder in folders.split(os.pathsep) if folders else ():
-        program = os.path.join(folder, name)
-        if _can_run(program):
-            return program
-    return None
-
-
-def _can_run(program: str) -> bool:
-    return os.access(program, os.X_OK) and not os.path.isdir(program)
+    return shutil.which(name, path=path)
 
 
 def why_not_instrumented(program: str, arguments: Sequence[str]) -> str | None:
@@ -44,13 +33,13 @@ def why_not_instrumented(program: str, arguments: Sequence[str]) -> str | None:
     What a script of the shell starts is not looked into.
     """
     interpreter, options = program, list(arguments)
-    if not _is_python(program):
+    if not _PYTHON.fullmatch(os.path.basename(program)):
         words = _first_line(program)
         if words and os.path.basename(words[0]) == "env":
             words = [word for word in words[1:] if word != "-S"]
-        if not words or not _is_python(words[0]):
+        if not words or not _PYTHON.fullmatch(os.path.basename(words[0])):
             return None
-        interpreter, options = find_program(words[0]) or words[0], [*words[1:], program]
+        interpreter, options = shutil.which(words[0]) or words[0], [*words[1:], program]
     for letter in _letters(options):
         if letter in _ALONE:
             return f"{os.path.basename(interpreter)} is given -{letter}, and so starts without Eventstorm"
@@ -73,15 +62,6 @@ def why_not_instrumented(program: str, arguments: Sequence[str]) -> str | None:
     if code == 0:
         return None
     return f"{interpreter} has no Eventstorm; install it with: {interpreter} -m pip install eventstorm-integrations"
-
-
-def _is_python(program: str) -> bool:
-    """Tell whether a path has the plain name of an interpreter: python, python3, python3.13, python3.13t, pypy3."""
-    name = os.path.basename(program).removesuffix(".exe").removesuffix("t")
-    for kind in ("python", "pypy"):
-        if name.startswith(kind):
-            return not name[len(kind) :].strip("0123456789.")
-    return False
 
 
 def _first_line(program: str) -> list[str]:

@@ -23,17 +23,15 @@ Row = tuple[str, str, tuple[str, ...]]
 
 def find_rows() -> list[Row]:
     """Return what the installed distributions register, in order of names."""
-    # Here, since interpreters that start read the rows of the environment.
-    from eventstorm_integrations.instrument.entries import entries
+    from importlib.metadata import entry_points
 
-    integrations, waited_for = entries("eventstorm.instrumentors", "eventstorm.triggers")
     triggers: dict[str, list[str]] = {}
-    for trigger, module in waited_for:
-        triggers.setdefault(module, []).append(trigger)
+    for entry in entry_points(group="eventstorm.triggers"):
+        triggers.setdefault(entry.value, []).append(entry.name)
     return sorted(
-        (name, module, tuple(sorted(triggers.get(module, [name]))))
-        for name, module in integrations
-        if not set(" ;,").intersection(name, module)
+        (entry.name, entry.value, tuple(sorted(triggers.get(entry.value, [entry.name]))))
+        for entry in entry_points(group="eventstorm.instrumentors")
+        if not set(" ;,").intersection(entry.name, entry.value)
     )
 
 
