@@ -10,17 +10,22 @@ import pytest
 from sdk.peer import Peer, run
 
 START = """
-import logging, sys
+import logging, os, signal, sys
 from eventstorm_integrations.logging import EventstormHandler, instrument
 
-class Ends:
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(3))
+
+class Signalled:
     def __str__(self):
-        raise SystemExit(4)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "text"
 
     __repr__ = __str__
 
-class EndsAsError(Exception):
-    __str__ = Ends.__str__
+class SignalledError(Exception):
+    __str__ = Signalled.__str__
+
+logging.basicConfig(level=logging.INFO, handlers=[logging.NullHandler()])
 """
 
 
@@ -31,36 +36,22 @@ def peer() -> Iterator[Peer]:
         yield started
 
 
-def test_a_value_that_ends_programs_ends_none_that_does_not_look_at_it(peer: Peer, tmp_path: Path) -> None:
-    code = """
-instrument()
-logging.basicConfig(level=logging.INFO, handlers=[logging.NullHandler()])
-logging.info("first", extra={"value": Ends()})
-logging.info("of %s", Ends())
-try:
-    raise EndsAsError
-except EndsAsError as error:
-    logging.info("failed", exc_info=error)
-logging.info("last")
-"""
-    exit_code, _, err, _ = run(START + code, peer.endpoint, tmp_path)
-
-    assert (exit_code, err) == (0, "")
-    first, failed, last = peer.events("log.record")
-    assert (first["body"], first["extra"]) == ("first", {"value": "<Ends without a repr>"})
-    assert failed["exception"]["message"].endswith("__str__ raises>")
-    assert last["body"] == "last"
-
-
-def test_a_handler_tells_a_message_that_ends_programs_as_one_that_cannot_be_formatted(
-    peer: Peer, tmp_path: Path
+@pytest.mark.parametrize("way", ["instrument()", "logging.getLogger().addHandler(EventstormHandler())"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        'logging.info("of %s", Signalled())',
+        'logging.info("with", extra={"value": Signalled()})',
+        'logging.info("failed", exc_info=SignalledError())',
+    ],
+)
+def test_a_signal_that_ends_a_program_ends_it_in_the_middle_of_a_record_too(
+    record: str, way: str, peer: Peer, tmp_path: Path
 ) -> None:
-    code = 'logging.getLogger().addHandler(EventstormHandler())\nlogging.warning("of %s", Ends())'
+    exit_code, _, err, _ = run(f"{START}{way}\nlogging.info('first')\n{record}\nsys.exit(7)", peer.endpoint, tmp_path)
 
-    exit_code, _, err, _ = run(START + code, peer.endpoint, tmp_path)
-
-    assert exit_code == 0
-    assert err.startswith("--- Logging error ---")
+    assert (exit_code, err) == (3, "")
+    assert [event["body"] for event in peer.events("log.record")] == ["first"]
 
 
 def test_a_first_record_at_the_end_of_the_stack_is_lost_without_a_word_and_the_next_is_recorded(
@@ -68,7 +59,6 @@ def test_a_first_record_at_the_end_of_the_stack_is_lost_without_a_word_and_the_n
 ) -> None:
     code = """
 instrument()
-logging.basicConfig(handlers=[logging.NullHandler()])
 sys.setrecursionlimit(200)
 
 def deep():

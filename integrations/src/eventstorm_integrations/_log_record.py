@@ -103,7 +103,7 @@ def _exception(record: logging.LogRecord) -> dict[str, Any]:
         described["type"] = text_of(f"{module}{kind.__qualname__}")
         try:
             described["message"] = text_of(str(value))
-        except (Exception, SystemExit):
+        except Exception:
             described["message"] = f"<its text cannot be had: {text_of(kind.__qualname__, 200)}.__str__ raises>"
     # What a formatter has put there is used again, as other formatters do; loguru puts a line feed there.
     stack = record.exc_text.strip() if type(record.exc_text) is str else ""

@@ -54,7 +54,7 @@ def representation_of(value: object) -> str:
     short.maxother = short.maxstring = short.maxlong = MOST_TEXT // 4
     try:
         return short.repr(value)
-    except (Exception, SystemExit):
+    except Exception:
         return f"<{type(value).__name__} without a repr>"
 
 

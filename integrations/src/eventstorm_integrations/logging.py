@@ -100,7 +100,7 @@ class EventstormHandler(logging.Handler):
         try:
             if self._wanted is not None and self._wanted(TOPIC):
                 self._record(record)
-        except (Exception, SystemExit):  # an argument's text may be code that ends programs
+        except Exception:
             self._failed(record)
 
     def _record(self, record: logging.LogRecord) -> None:
@@ -116,9 +116,8 @@ class EventstormHandler(logging.Handler):
             thread.nested -= 1
 
     def _failed(self, record: logging.LogRecord) -> None:
-        # At the end of the stack, which a program may well reach, there is no room to tell it; and what it tells of may
-        # be code that ends programs.
-        with contextlib.suppress(RecursionError, SystemExit):
+        # At the end of the stack, which a program may well reach, there is no room to tell it.
+        with contextlib.suppress(RecursionError):
             self.handleError(record)
 
 
@@ -203,7 +202,7 @@ class _LateHandler(EventstormHandler):
         """Do what `emit` does, when `wants_any` has just said yes."""
         try:
             self._record(record)
-        except (Exception, SystemExit):
+        except Exception:
             self._failed(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
