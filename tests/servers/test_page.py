@@ -13,14 +13,14 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from servers.cassandra_server import CassandraServer
 from servers.mongodb_server import FerretServer, MongoServer, Server
 from servers.test_cassandra_faults import TABLE, CassandraRig
 from servers.test_mongodb_faults import MongoRig
 from sinks.test_faults import PROGRAM, Process, Rig, free_port, wait_for
-from sinks.test_page import ARGUMENTS, looking_at
+from sinks.test_page import looking_at
 
 
 class Looking(Rig):
@@ -89,15 +89,6 @@ def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PageRig]:
     yield rig
     rig.close()
     server.kill()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    """The system's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.browser

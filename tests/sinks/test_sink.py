@@ -248,13 +248,14 @@ def test_a_sink_that_leaves_receives_what_was_under_way(
     may_go_on = threading.Event()
 
     def decode_late(frames: Sequence[bytes]) -> Message:
-        may_go_on.wait()
+        may_go_on.wait(30)
         return decode_message(frames)
 
     monkeypatch.setattr("eventstorm_sinks.receive.decode_message", decode_late)
     with Sink(settings) as sink, zmq.Context() as context, context.socket(zmq.SUB) as witness:
         assert sink.ingress
         assert sink.egress
+        witness.rcvtimeo = 30_000  # milliseconds
         witness.connect(sink.egress)
         witness.subscribe(b"shop.")
         source = Source(sink.ingress)
