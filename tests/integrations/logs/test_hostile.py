@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterable, Iterator
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import bson
+import psutil
 import pytest
 
 from eventstorm_integrations.logs.event import Event, Parser, Remembering, Unparsed
@@ -19,6 +23,8 @@ from eventstorm_integrations.logs.nginx import NginxParser
 from eventstorm_integrations.logs.postfix import PostfixParser
 from eventstorm_integrations.logs.settings import LogsSettings
 from eventstorm_integrations.logs.sshd import SshdParser
+
+from .following import DEADLINE_S, Running
 
 NOW_S = 1_790_000_000.0
 SIZE = LogsSettings().max_line_bytes
@@ -162,3 +168,31 @@ def test_any_garbage_gives_events_that_can_be_sent_or_a_reason(name: str) -> Non
     for event in told(reader, lines()):
         assert isinstance(event.ts_s, float)
         bson.encode(event.data)
+
+
+def test_a_users_pattern_that_takes_forever_is_ended_by_a_second_signal(
+    tmp_path: Path, follow: Callable[..., Running]
+) -> None:
+    """The first lets the line be read to its end, which never comes."""
+    path = tmp_path / "shop.log"
+    running = follow("regex", "--print", "--from-start", "--pattern", "(?P<letters>(a+)+)", str(path))
+    path.write_text("aaa\n")
+    running.wait(lambda: len(running.events) == 1)
+    before_s = _cpu_s(running.process.pid)
+    with path.open("a") as file:
+        file.write("a" * 60 + "b\n")
+    running.wait(lambda: _cpu_s(running.process.pid) > before_s + 1)
+
+    running.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.process.wait(1)
+    running.process.send_signal(signal.SIGTERM)
+    exit_code = running.process.wait(DEADLINE_S)
+    running.kill()
+
+    assert exit_code == -signal.SIGTERM
+
+
+def _cpu_s(pid: int) -> float:
+    used = psutil.Process(pid).cpu_times()
+    return used.user + used.system
