@@ -298,8 +298,8 @@ def before_fork() -> None:
     """Let publishers that are starting finish their imports, and no other begin, until the fork is done.
 
     A child that inherits a half-imported module waits for ever when it imports that module itself. Python calls this
-    before each fork. Who has waited, before a fork, for the first import of this very module calls it too: Python has
-    counted its hooks before that.
+    before each fork, but not before one that had begun when this module was imported: then the integrations, which had
+    that fork wait for the import, call it.
     """
     _forking.add(native("_thread", "get_ident")())
     _wait_for_imports()

@@ -65,7 +65,7 @@ def _directives(path: Path, folder: Path, seen: list[Path], within: tuple[str, .
     seen.append(path)
     real = os.path.realpath(path)
     if real in within or len(within) >= _MOST_WITHIN:
-        raise SettingError(f"config: {path} is included by itself, through {len(within)} files; `nginx -t` tells more")
+        raise SettingError(f"config: {path} is included by itself; `nginx -t` tells more")
     if len(seen) > _MOST_FILES:
         raise SettingError(f"config: {path}: more than {_MOST_FILES} files are included; name a smaller nginx.conf")
     if within and path.exists() and not path.is_file():  # who opens a pipe waits for a writer
