@@ -13,6 +13,7 @@ from pymongo.errors import AutoReconnect, ExecutionTimeout
 from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch
 from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import Series, StoreUnavailable, TopicSummary, open_store
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, batch_of, book_of, events_of
 from eventstorm_sinks.stores.mongodb import MongoStore
@@ -315,26 +316,65 @@ def test_a_write_that_ends_anywhere_counts_as_a_whole_or_not_at_all(
     assert len(list(store.read())) == stored
 
 
-def test_what_a_server_inserts_late_is_removed_again(
-    open_it: Open, database: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After the next sink has removed what a killed one had begun to insert."""
-    store = open_it()
+@pytest.fixture
+def begun(open_it: Open, monkeypatch: pytest.MonkeyPatch) -> Batch:
+    """A batch of which a sink that was killed has said that it would insert it."""
     batch = batch_of(events_of([DOCUMENTS["plain"]] * 3))
-    monkeypatch.setattr(MongoStore, "_insert_all", lambda *_: (_ for _ in ()).throw(AutoReconnect("paused")))
-    with pytest.raises(StoreUnavailable):
-        store.write([batch], [book_of(batch)])
-    monkeypatch.undo()
-    for _ in range(2):  # the numbers are still known to the sink after the next
+    killed = open_it()
+    with monkeypatch.context() as patched:
+        patched.setattr(MongoStore, "_insert_all", lambda *_: (_ for _ in ()).throw(AutoReconnect("paused")))
+        with pytest.raises(StoreUnavailable):
+            killed.write([batch], [book_of(batch)])
+    return batch
+
+
+def test_what_a_server_inserts_late_is_removed_again(open_it: Open, database: Any, begun: Batch) -> None:
+    """After the next sink has removed what a killed one had begun to insert: in time, or at its end."""
+    for end in (MongoStore.maintain, MongoStore.close):  # the numbers are still known to the sink after the next
         store = open_it()
         assert store.books() == []
-        database.events.insert_many(bson.decode_all(encode_events(batch, batch.events), RAW))
-        store.maintain()
-        assert list(store.read()) == []
+        database.events.insert_many(bson.decode_all(encode_events(begun, begun.events), RAW))
+        end(store)
+        assert database.events.count_documents({}) == 0
     # But if these very events come by the right way, they stay.
-    store.write([batch], [book_of(batch)])
+    store = open_it()
+    store.write([begun], [book_of(begun)])
     store.maintain()
-    assert len(list(store.read())) == 3
+    store.close()
+    assert database.events.count_documents({}) == 3
+
+
+@pytest.mark.parametrize("division", [1, 2], ids=["as a whole", "as a share"])
+def test_a_sink_that_was_taken_over_removes_nothing_late(
+    open_it: Open, database: Any, begun: Batch, division: int
+) -> None:
+    """Since these very events may have come to its successor by the right way."""
+    deposed = open_it()
+    assert deposed.books() == []
+    shares = [Share(number, division) for number in range(1, division + 1)]
+    [share] = [str(each) for each in shares if each.takes(begun.topic, SOURCE.id)]
+    open_it(share=share).write([begun], [book_of(begun)])
+    deposed.maintain()
+    deposed.close()
+    assert database.events.count_documents({}) == 3
+
+
+def test_a_store_that_is_closed_during_a_write_removes_nothing_late(
+    open_it: Open, database: Any, begun: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that hangs is left behind when a sink ends, and may be of these very events."""
+    store = open_it()
+    assert store.books() == []
+    intend = Journal.intend
+
+    def hang(self: Journal, spans: Any) -> None:
+        store.close()
+        intend(self, spans)
+
+    monkeypatch.setattr(Journal, "intend", hang)
+    monkeypatch.setattr(Journal, "remove_late", lambda _: pytest.fail("it looked for what is late"))
+    with pytest.raises(StoreUnavailable):
+        store.write([begun], [book_of(begun)])
 
 
 def test_two_sinks_do_not_write_the_same_books(open_it: Open) -> None:

@@ -5,7 +5,9 @@ The store is made without asking the server, which may be away: what is received
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import ClassVar, NoReturn
@@ -25,6 +27,9 @@ from eventstorm_sinks.stores.mongodb._reader import MongoReader
 __all__ = ["MongoReader", "MongoSrvStore", "MongoStore"]
 
 logger = logging.getLogger("eventstorm.mongodb")
+
+# How long the last look for what came late may take: less than a sink waits for its stores to close.
+_LAST_LOOK_S = 2.0
 
 
 class MongoStore(MongoArchive):
@@ -51,6 +56,8 @@ class MongoStore(MongoArchive):
         super().__init__(location, settings)
         share = Share.parse(settings.share, settings.share_by, "sink.share")
         self._journal = Journal(self._books, self._layout.collection, share)
+        # Held by whoever uses the journal. A write that hangs is left behind when a sink ends, and still has it then.
+        self._uses_journal = threading.Lock()
         if settings.keep_size:
             logger.warning("%s: keep_size is not kept: MongoDB removes by age alone; set keep", self._connection.name)
 
@@ -67,7 +74,7 @@ class MongoStore(MongoArchive):
     def write(self, batches: Sequence[Batch], books: Sequence[Book], forget: Sequence[StreamKey] = ()) -> None:
         """Write the events and their books as if in one transaction; see `Store.write` and the journal."""
         try:
-            with guarded(self._connection.name):
+            with guarded(self._connection.name), self._uses_journal:
                 self._journal.open()
                 spans, parts = self._plan(batches)
                 marks = {key: span.stop for key, span in spans.items()}
@@ -120,7 +127,7 @@ class MongoStore(MongoArchive):
         Raises:
             StoreUnavailable: the server is away, or what is there keeps the indexes from being made.
         """
-        with guarded(self._connection.name, whatever=True):
+        with guarded(self._connection.name, whatever=True), self._uses_journal:
             self._journal.open()
             if self._settings.mongodb_collections == "one":
                 self._layout.prepare(self._connection.collection)
@@ -134,9 +141,23 @@ class MongoStore(MongoArchive):
         """
         self._layout.forget_prepared()
         with guarded(self._connection.name), pymongo.timeout(self._settings.sql_timeout_s):
-            self._journal.remove_late()
+            with self._uses_journal:
+                self._journal.remove_late()
             for name in self._layout.drop_old_days(int(time.time() * 1000)):
                 logger.info("%s: dropped %s by age", self._connection.name, name)
+
+    def close(self) -> None:
+        """Look once more for what came late, and close the connections. A second call does nothing.
+
+        A sink that has taken over from another may end before its first `maintain`.
+        """
+        if self._uses_journal.acquire(blocking=False):
+            try:
+                with contextlib.suppress(PyMongoError), pymongo.timeout(_LAST_LOOK_S):
+                    self._journal.remove_late()
+            finally:
+                self._uses_journal.release()
+        super().close()
 
 
 class MongoSrvStore(MongoStore):

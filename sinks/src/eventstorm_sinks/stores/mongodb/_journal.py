@@ -15,8 +15,9 @@ on a single server as on a replica set, where the steps are acknowledged by a ma
 
 Two things reach further than that. A server that was paused while its sink was killed may insert what it had received
 *after* the next sink has removed the intent's events: therefore their numbers stay in the journal for some minutes, and
-are removed again. And two sinks must not write the same journal: each signs it when it starts, and a step finds it only
-under its own signature; so the last one to start is the one that writes, and the earlier one says so.
+are removed again, each minute and when the sink ends. And two sinks must not write the same journal: each signs it when
+it starts, and a step finds it only under its own signature; so the last one to start is the one that writes, and the
+earlier one says so.
 
 Sinks that share a collection have a journal each, which names their share, and the streams' documents in common: each
 writes only those of its own streams. A sink that starts with another division of the streams signs the journals of all
@@ -238,7 +239,12 @@ class Journal:
                 self._events(name).delete_many({"_id": {"$gte": first, "$lte": last}})
 
     def remove_late(self) -> None:
-        """Remove what a server may have inserted after it was removed, and forget what is old enough."""
+        """Remove what a server may have inserted after it was removed, and forget what is old enough.
+
+        Nothing, if another sink has signed the journal: it may have stored these very events.
+        """
+        if not self._late or not self._collection.find_one({"_id": self._name, "owner": self._owner}, {"_id": 1}):
+            return
         self.remove({key: span for key, (span, _) in self._late.items()})
         self._late = {key: each for key, each in self._late.items() if each[1] > time.time()}
 
