@@ -168,6 +168,28 @@ def test_the_workers_of_uwsgi(peer: Peer, tmp_path: Path) -> None:
     _serve([*uwsgi, "--die-on-term", "--http", address, "--module", "application"], address, peer, tmp_path)
 
 
+def test_nothing_is_imported_outside_of_the_loops_of_gevent(peer: Peer, tmp_path: Path) -> None:
+    """Its locks guard imports, and import in turn: two threads of the system that wait for them may do it forever."""
+    (tmp_path / "eventstorm.toml").write_text("[sdk]\nservice = 'shop'\n")
+    code = """
+from gevent import monkey; monkey.patch_all()
+import sys
+native_ident = monkey.get_original("_thread", "get_ident")
+importing = {}
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        importing.setdefault(native_ident(), []).append(name)
+sys.meta_path.insert(0, Finder())
+import eventstorm
+eventstorm.emit("t")
+assert eventstorm.flush(10)
+assert importing.keys() == {native_ident()}, importing
+"""
+    exit_code, _, err, _ = run(code, peer.endpoint, tmp_path)
+    assert (exit_code, err) == (0, "")
+    peer.wait_for(1, "t")
+
+
 @pytest.mark.parametrize("patch", ["before", "after"])
 def test_a_program_that_gevent_has_patched(peer: Peer, tmp_path: Path, patch: str) -> None:
     lines = ["from gevent import monkey; monkey.patch_all()", "import eventstorm; eventstorm.emit('early')"]

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["block_signals", "clean", "native", "program_name", "wake_pipe"]
+__all__ = ["block_signals", "clean", "imports_take_locks_of_gevent", "native", "program_name", "wake_pipe"]
 
 
 def wake_pipe() -> tuple[int, int]:
@@ -26,6 +26,12 @@ def native(module: str, name: str) -> Any:
     if "gevent.monkey" in sys.modules:
         return sys.modules["gevent.monkey"].get_original(module, name)
     return getattr(sys.modules[module], name)
+
+
+def imports_take_locks_of_gevent() -> bool:
+    """Tell whether gevent has replaced the locks by which a thread waits for another's import."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_object_patched("_thread", "allocate_lock"))
 
 
 def block_signals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import sys
@@ -115,8 +116,8 @@ def _parts() -> dict[str, EntryPoint]:
 
 def _read(path: Path) -> str:
     try:
-        # "sig" for the mark that some editors put in front; line ends as the parser wants them.
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        # Without the mark that some editors put in front; line ends as the parser wants them.
+        return path.read_bytes().removeprefix(codecs.BOM_UTF8).decode().replace("\r\n", "\n")
     except OSError as error:
         raise UnreadableError(Problem(str(path), None, f"cannot read it: {error.strerror}")) from None
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from eventstorm._emit import NEVER, Emit, Emitter
-from eventstorm._system import block_signals, clean, native, program_name, wake_pipe
+from eventstorm._system import block_signals, clean, imports_take_locks_of_gevent, native, program_name, wake_pipe
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -205,6 +205,10 @@ class Source:
                 log = logging.getLogger("eventstorm")
                 if self._wake_fds is None:
                     self._wake_fds = wake_pipe()
+                if imports_take_locks_of_gevent():
+                    # Where its locks have to wait outside of its own loops, they import in turn; then this thread and
+                    # ours could wait for each other for ever. So ours imports nothing.
+                    from eventstorm import _publish, config_file  # noqa: F401
                 self._importing = True
                 # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
                 native("_thread", "start_new_thread")(self._run, (self._wake_fds, log))
