@@ -36,7 +36,8 @@ SERVERS: dict[str, tuple[str, str, str]] = {
     "flask run": (FLASK, RULE, "flask --app shop run --port PORT"),
     "flask run --reload": (FLASK, RULE, "flask --app shop run --reload --port PORT"),
     "python -m flask run --debug": (FLASK, RULE, "python -m flask --app shop run --debug --port PORT"),
-    "gunicorn": (FLASK, RULE, "gunicorn --no-control-socket -w 2 -b 127.0.0.1:PORT shop:app"),
+    # A worker that is told to end before it has set up its signals never hears of it, and is killed after a while.
+    "gunicorn": (FLASK, RULE, "gunicorn --no-control-socket --graceful-timeout 3 -w 2 -b 127.0.0.1:PORT shop:app"),
     "gunicorn --preload, threads": (
         FLASK,
         RULE,
