@@ -33,3 +33,37 @@ eventstorm.emit("a.b")
 assert look() != before
 """
     assert run(code, free_endpoint(), tmp_path, EVENTSTORM_FLUSH_TIMEOUT_S="0")[0] == 0
+
+
+def test_a_program_in_which_zmq_cannot_be_imported_is_told_so_in_one_line(tmp_path: Path) -> None:
+    """And goes on; its events are counted as not sent."""
+    (tmp_path / "zmq.py").write_text("raise ImportError('no zmq here')")
+    code = """
+import eventstorm, time
+eventstorm.emit("a.b")
+deadline = time.monotonic() + 10
+while not eventstorm.stats()["dropped"].get("fault"): assert time.monotonic() < deadline; time.sleep(0.01)
+eventstorm.close()
+assert eventstorm.stats()["dropped"] == {"fault": 1, "unsent": 1}, eventstorm.stats()
+"""
+    assert run(code, free_endpoint(), tmp_path)[:3] == (0, "", "no events are sent: no zmq here\n")
+
+
+def test_a_subinterpreter_sends_events_or_says_in_one_line_that_it_cannot(tmp_path: Path) -> None:
+    """Since Python 3.12 it has a lock of its own, which pyzmq does not support."""
+    code = """
+import sys
+if sys.version_info >= (3, 13): import _interpreters as interpreters
+else: import _xxsubinterpreters as interpreters
+each = interpreters.create()
+interpreters.run_string(each, '''
+import eventstorm, time
+eventstorm.emit("a.b")
+time.sleep(0.5)
+''')
+interpreters.destroy(each)
+"""
+    exit_code, _, err, _ = run(code, free_endpoint(), tmp_path, EVENTSTORM_FLUSH_TIMEOUT_S="0", PYTHONWARNINGS="ignore")
+    assert exit_code == 0, err
+    (line,) = err.splitlines()
+    assert line.startswith(("1 event not sent", "no events are sent: "))

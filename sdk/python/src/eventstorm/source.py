@@ -239,6 +239,10 @@ class Source:
             if wake_fds is self._wake_fds:  # else `configure` lost patience, and another thread is at work
                 self._publisher = publisher
                 publisher.run()
+        except (ImportError, OSError) as error:
+            # In interpreters that pyzmq does not support, for users who may not read it, and when files run out.
+            self._emitter.faults.add()
+            log.error("no events are sent: %s", error)
         except Exception:
             self._emitter.faults.add()
             log.exception("the publisher failed; no more events are sent")
