@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
+from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.stores import open_store
+from eventstorm_sinks.stores.mongodb import MongoStore
 from servers.cassandra_server import CassandraServer
 from servers.mongodb_server import FerretServer, MongoServer
 
@@ -34,6 +39,27 @@ def mongodb(tmp_path: Path) -> Iterator[MongoServer]:
 def database_url(shared_mongodb: MongoServer, request: pytest.FixtureRequest) -> str:
     """The URL of a new database."""
     return f"{shared_mongodb.url}/{_new_name(request)}"
+
+
+@pytest.fixture
+def open_it(database_url: str) -> Iterator[Callable[..., MongoStore]]:
+    """Return a function that opens the same store again, with some settings."""
+    stores: list[MongoStore] = []
+
+    def open_it(**settings: Any) -> MongoStore:
+        stores.append(open_store(database_url, SinkSettings(**settings)))  # type: ignore[arg-type]
+        return stores[-1]
+
+    yield open_it
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Any]:
+    """The database as somebody else sees it."""
+    with MongoClient(database_url) as client:
+        yield client.get_default_database()
 
 
 def _new_name(request: pytest.FixtureRequest) -> str:

@@ -1,25 +1,19 @@
-"""What the MongoDB store makes of a server: answers, indexes, commands, and each step that a write may end at."""
+"""What the MongoDB store makes of a server: answers, indexes, commands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import bson
 import pytest
-from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, ExecutionTimeout
+from pymongo.errors import ExecutionTimeout
 
 from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch
-from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.share import Share
-from eventstorm_sinks.stores import Series, StoreUnavailable, TopicSummary, open_store
+from eventstorm_sinks.stores import Series, TopicSummary
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, batch_of, book_of, events_of
 from eventstorm_sinks.stores.mongodb import MongoStore
-from eventstorm_sinks.stores.mongodb._connect import RAW
-from eventstorm_sinks.stores.mongodb._envelope import encode_events
-from eventstorm_sinks.stores.mongodb._journal import Journal
 from eventstorm_sinks.stores.mongodb._reader import MongoReader
 from eventstorm_sinks.stores.where import Condition
 
@@ -27,27 +21,6 @@ NOON_S = 1_700_000_000
 NOON_MS = NOON_S * 1000
 
 Open = Callable[..., MongoStore]
-
-
-@pytest.fixture
-def open_it(database_url: str) -> Iterator[Open]:
-    """Return a function that opens the same store again, with some settings."""
-    stores: list[MongoStore] = []
-
-    def open_it(**settings: Any) -> MongoStore:
-        stores.append(open_store(database_url, SinkSettings(**settings)))  # type: ignore[arg-type]
-        return stores[-1]
-
-    yield open_it
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Any]:
-    """The database as somebody else sees it."""
-    with MongoClient(database_url) as client:
-        yield client.get_default_database()
 
 
 @pytest.fixture(params=["one", "topic", "day"])
@@ -269,132 +242,3 @@ def test_a_book_that_is_too_large_leaves_nothing(open_it: Open) -> None:
     assert list(store.read()) == []
     put(store, [{"a": 1}])
     assert len(list(store.read())) == 1
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", ["intend", "insert", "commit", "apply"])
-@pytest.mark.parametrize("goes_on", ["the same sink", "another sink"])
-def test_a_write_that_ends_anywhere_counts_as_a_whole_or_not_at_all(
-    open_it: Open, monkeypatch: pytest.MonkeyPatch, step: str, after: bool, goes_on: str
-) -> None:
-    """The same sink tries again; another finds books and events of the same moment."""
-    store = open_it()
-    first, second = batch_of(events_of([DOCUMENTS["plain"]] * 3)), batch_of(events_of([DOCUMENTS["plain"]] * 4, seq=3))
-    store.write([first], [book_of(first)])
-    broken = [True]
-
-    def breaking(real: Callable[..., Any], is_it: Callable[..., bool] = lambda *_: True) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            if not (broken and is_it(*arguments)):
-                return real(*arguments)
-            if after:
-                real(*arguments)
-            broken.clear()
-            raise AutoReconnect("cut off")
-
-        return call
-
-    if step == "insert":
-        monkeypatch.setattr(MongoStore, "_insert_all", breaking(MongoStore._insert_all))
-    elif step == "apply":
-        monkeypatch.setattr(Journal, "_apply", breaking(Journal._apply))
-    else:
-        state = {"intend": "intent", "commit": "commit"}[step]
-        replace = breaking(Journal._replace, lambda _, document: document["state"] == state)
-        monkeypatch.setattr(Journal, "_replace", replace)
-    total = book_of(batch_of(events_of([DOCUMENTS["plain"]] * 7)))
-    with pytest.raises(StoreUnavailable, match="cut off"):
-        store.write([second], [total])
-    assert not broken
-    if goes_on == "the same sink":
-        store.write([second], [total])
-        stored = 7
-    else:
-        store = open_it()
-        stored = 7 if step == "apply" or (step == "commit" and after) else 3
-    assert [book.stored for book in store.books()] == [stored]
-    assert len(list(store.read())) == stored
-
-
-@pytest.fixture
-def begun(open_it: Open, monkeypatch: pytest.MonkeyPatch) -> Batch:
-    """A batch of which a sink that was killed has said that it would insert it."""
-    batch = batch_of(events_of([DOCUMENTS["plain"]] * 3))
-    killed = open_it()
-    with monkeypatch.context() as patched:
-        patched.setattr(MongoStore, "_insert_all", lambda *_: (_ for _ in ()).throw(AutoReconnect("paused")))
-        with pytest.raises(StoreUnavailable):
-            killed.write([batch], [book_of(batch)])
-    return batch
-
-
-def test_what_a_server_inserts_late_is_removed_again(open_it: Open, database: Any, begun: Batch) -> None:
-    """After the next sink has removed what a killed one had begun to insert: in time, or at its end."""
-    for end in (MongoStore.maintain, MongoStore.close):  # the numbers are still known to the sink after the next
-        store = open_it()
-        assert store.books() == []
-        database.events.insert_many(bson.decode_all(encode_events(begun, begun.events), RAW))
-        end(store)
-        assert database.events.count_documents({}) == 0
-    # But if these very events come by the right way, they stay.
-    store = open_it()
-    store.write([begun], [book_of(begun)])
-    store.maintain()
-    store.close()
-    assert database.events.count_documents({}) == 3
-
-
-@pytest.mark.parametrize("division", [1, 2], ids=["as a whole", "as a share"])
-def test_a_sink_that_was_taken_over_removes_nothing_late(
-    open_it: Open, database: Any, begun: Batch, division: int
-) -> None:
-    """Since these very events may have come to its successor by the right way."""
-    deposed = open_it()
-    assert deposed.books() == []
-    shares = [Share(number, division) for number in range(1, division + 1)]
-    [share] = [str(each) for each in shares if each.takes(begun.topic, SOURCE.id)]
-    open_it(share=share).write([begun], [book_of(begun)])
-    deposed.maintain()
-    deposed.close()
-    assert database.events.count_documents({}) == 3
-
-
-def test_a_store_that_is_closed_during_a_write_removes_nothing_late(
-    open_it: Open, database: Any, begun: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A write that hangs is left behind when a sink ends, and may be of these very events."""
-    store = open_it()
-    assert store.books() == []
-    intend = Journal.intend
-
-    def hang(self: Journal, spans: Any) -> None:
-        store.close()
-        intend(self, spans)
-
-    monkeypatch.setattr(Journal, "intend", hang)
-    monkeypatch.setattr(Journal, "remove_late", lambda _: pytest.fail("it looked for what is late"))
-    with pytest.raises(StoreUnavailable):
-        store.write([begun], [book_of(begun)])
-
-
-def test_two_sinks_do_not_write_the_same_books(open_it: Open) -> None:
-    """The last one to start does."""
-    first, second = open_it(), open_it()
-    batch = batch_of(events_of([DOCUMENTS["plain"]] * 3))
-    first.books()
-    second.books()
-    for _ in range(2):
-        with pytest.raises(StoreUnavailable, match="another sink has begun to write"):
-            first.write([batch], [book_of(batch)])
-    second.write([batch], [book_of(batch)])
-    assert len(list(second.read())) == 3
-
-
-def test_a_database_that_is_dropped_under_a_sink_is_made_anew(open_it: Open, database: Any) -> None:
-    """Books go on from where the sink knows them to be; what was dropped is gone."""
-    store = open_it()
-    first, second = batch_of(events_of([DOCUMENTS["plain"]] * 3)), batch_of(events_of([DOCUMENTS["plain"]] * 4, seq=3))
-    store.write([first], [book_of(first)])
-    database.client.drop_database(database.name)
-    store.write([second], [book_of(batch_of(events_of([DOCUMENTS["plain"]] * 7)))])
-    assert len(list(store.read())) == 4

@@ -21,7 +21,8 @@ from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._archive import MongoArchive, MongoSrvArchive, Part
 from eventstorm_sinks.stores.mongodb._connect import guarded, is_unavailable
-from eventstorm_sinks.stores.mongodb._journal import Journal, Span
+from eventstorm_sinks.stores.mongodb._journal import Journal
+from eventstorm_sinks.stores.mongodb._late import Span
 from eventstorm_sinks.stores.mongodb._reader import MongoReader
 
 __all__ = ["MongoReader", "MongoSrvStore", "MongoStore"]
@@ -81,11 +82,13 @@ class MongoStore(MongoArchive):
                 if spans:
                     for name in {name for span in spans.values() for name in span.collections}:
                         self._layout.prepare(name)
-                    self._journal.intend(spans)
+                    self._journal.intend(list(spans.values()))
                     try:
                         self._insert_all(parts)
                     except (PyMongoError, ValueError) as error:
                         self._give_up(error, batches)
+                for _, batch, events in parts:
+                    self._journal.inserted(batch.key, events.seqs)
                 try:
                     self._journal.commit(marks, books, forget)
                 except (PyMongoError, ValueError) as error:
@@ -111,7 +114,7 @@ class MongoStore(MongoArchive):
             parts += found
             names = dict.fromkeys((*(span.collections if span else ()), *(name for name, _, _ in found)))
             first = span.first if span else events.seqs[0]
-            spans[batch.key] = Span(batch.topic, first, events.seqs[-1] + 1, tuple(names))
+            spans[batch.key] = Span(batch.key, batch.topic, first, events.seqs[-1] + 1, tuple(names))
         return spans, parts
 
     def _give_up(self, error: Exception, batches: Sequence[Batch]) -> NoReturn:

@@ -15,9 +15,9 @@ on a single server as on a replica set, where the steps are acknowledged by a ma
 
 Two things reach further than that. A server that was paused while its sink was killed may insert what it had received
 *after* the next sink has removed the intent's events: therefore their numbers stay in the journal for some minutes, and
-are removed again, each minute and when the sink ends. And two sinks must not write the same journal: each signs it when
-it starts, and a step finds it only under its own signature; so the last one to start is the one that writes, and the
-earlier one says so.
+are removed again, when a sink starts, each minute, and when it ends; but for those that came by the right way since.
+And two sinks must not write the same journal: each signs it when it starts, and a step finds it only under its own
+signature; so the last one to start is the one that writes, and the earlier one says so.
 
 Sinks that share a collection have a journal each, which names their share, and the streams' documents in common: each
 writes only those of its own streams. A sink that starts with another division of the streams signs the journals of all
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import bson
@@ -43,23 +43,14 @@ from eventstorm_sinks.batch import Book, Source, StreamKey
 from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
+from eventstorm_sinks.stores.mongodb._late import Late, Span
 
-__all__ = ["Journal", "Span", "put_books", "read_books"]
+__all__ = ["Journal", "put_books", "read_books"]
 
 _JOURNAL = "journal"
 # Longer than a server that was paused and goes on takes for what it had received. A host that was suspended for longer
 # has lost its connections.
 LATE_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Numbers of one stream, and the collections that events of theirs may lie in."""
-
-    topic: str
-    first: int
-    stop: int
-    collections: tuple[str, ...]
 
 
 class Journal:
@@ -81,10 +72,10 @@ class Journal:
         self._name = _name(share)
         self._owner = ObjectId()
         self._is_mine = self._is_open = self._has_taken_over = False
-        self._late: dict[StreamKey, tuple[Span, float]] = {}
+        self._late = Late()
         self.marks: dict[StreamKey, int] = {}
         """Of each stream, the number after the last one that is stored."""
-        self.unfinished: dict[StreamKey, Span] = {}
+        self.unfinished: list[Span] = []
         """What this process's own last attempt may have inserted in part."""
 
     def open(self) -> None:
@@ -99,13 +90,14 @@ class Journal:
         found = self._sign()
         self._is_mine = True
         if found.get("state") == "intent" and found["by"] == self._owner:
-            self.unfinished = _spans(found["spans"])
+            self.unfinished = list(map(Span.of, found["spans"]))
         else:
-            self.unfinished = {}
+            self.unfinished = []
             self._finish(found)
         if not self._has_taken_over:
             self._take_over()
             self._has_taken_over = True
+            self.remove_late()
         marked = self._collection.find({"mark": {"$exists": True}}, {"mark": 1})
         self.marks = {_key(each["_id"]): int(each["mark"]) for each in marked}
         self._is_open = True
@@ -125,13 +117,12 @@ class Journal:
                 [each for each in found["forget"] if each in topics and is_left(topics[each], each)],
             )
         elif found.get("state") == "intent":
-            spans = _spans(each for each in found["spans"] if is_left(each.get("topic", ""), each["stream"]))
-            self.remove(spans)
-            self._late.update((key, (span, time.time() + LATE_S)) for key, span in spans.items())
+            spans = [Span.of(each) for each in found["spans"] if is_left(each.get("topic", ""), each["stream"])]
+            self._remove(spans)
+            self._late.add(spans, time.time() + LATE_S)
         for each in found.get("late", ()):
             if is_left(each.get("topic", ""), each["stream"]):
-                for key, span in _spans([each]).items():
-                    self._late.setdefault(key, (span, each["until_s"]))
+                self._late.add([Span.of(each)], each["until_s"])
 
     def _topics(self, streams: Sequence[bytes]) -> dict[bytes, str]:
         if not streams:
@@ -175,26 +166,25 @@ class Journal:
         """Look again what the server has, before the next write: it failed in between."""
         self._is_open = False
 
-    def intend(self, spans: Mapping[StreamKey, Span]) -> None:
+    def intend(self, spans: Sequence[Span]) -> None:
         """Say what is about to be inserted."""
-        left = {key: span for key, span in self.unfinished.items() if not _covers(spans.get(key), span)}
-        if left:
-            self.remove(left)
-        for key, span in spans.items():
-            if key in self._late and span.first < self._late[key][0].stop:
-                del self._late[key]
-        self._replace({"state": "intent", "by": self._owner, "spans": [_listed(*each) for each in spans.items()]})
-        self.unfinished = dict(spans)
+        self._remove(span for span in self.unfinished if not any(new.covers(span) for new in spans))
+        self._replace({"state": "intent", "by": self._owner, "spans": [span.said() for span in spans]})
+        self.unfinished = list(spans)
 
     def undo(self) -> None:
         """Remove what was inserted since `intend`."""
-        self.remove(self.unfinished)
+        self._remove(self.unfinished)
         self._replace({"state": "none"})
-        self.unfinished = {}
+        self.unfinished = []
+
+    def inserted(self, key: StreamKey, numbers: Sequence[int]) -> None:
+        """Say which of the numbers were inserted, before `commit`: those are not removed as late ones any more."""
+        self._late.leave_out(key, numbers)
 
     def commit(self, marks: Mapping[StreamKey, int], books: Sequence[Book], forget: Iterable[StreamKey]) -> None:
         """Make the write count: what was inserted, the new marks, the books."""
-        if self.unfinished.keys() - marks.keys():
+        if any(span.key not in marks for span in self.unfinished):
             self.undo()
         changes: dict[StreamKey, dict[str, Any]] = {key: {"mark": mark} for key, mark in marks.items()}
         for book in books:
@@ -207,14 +197,13 @@ class Journal:
         }
         self._replace(document)
         self._apply(document["set"], document["forget"])
-        self.unfinished = {}
+        self.unfinished = []
         self.marks.update(marks)
         for key in gone:
             self.marks.pop(key, None)
 
     def _replace(self, document: dict[str, Any]) -> None:
-        late = [{**_listed(key, span), "until_s": until_s} for key, (span, until_s) in self._late.items()]
-        whole = {"_id": self._name, "owner": self._owner, "late": late, **document}
+        whole = {"_id": self._name, "owner": self._owner, "late": self._late.said(), **document}
         try:
             # If the journal is gone it is made anew; if it has another owner, that one is in the way.
             mine = {"_id": self._name, "owner": self._owner}
@@ -230,10 +219,10 @@ class Journal:
         if changes:
             self._collection.bulk_write(changes, ordered=False)
 
-    def remove(self, spans: Mapping[StreamKey, Span]) -> None:
+    def _remove(self, spans: Iterable[Span]) -> None:
         """Remove the events of these numbers."""
-        for key, span in spans.items():
-            prefix = stream_id(key)
+        for span in spans:
+            prefix = stream_id(span.key)
             first, last = (prefix + number.to_bytes(8, "big") for number in (span.first, span.stop - 1))
             for name in span.collections:
                 self._events(name).delete_many({"_id": {"$gte": first, "$lte": last}})
@@ -245,8 +234,8 @@ class Journal:
         """
         if not self._late or not self._collection.find_one({"_id": self._name, "owner": self._owner}, {"_id": 1}):
             return
-        self.remove({key: span for key, (span, _) in self._late.items()})
-        self._late = {key: each for key, each in self._late.items() if each[1] > time.time()}
+        self._remove(self._late.spans())
+        self._late.forget(time.time())
 
     def books(self) -> list[Book]:
         """Return the books last written of this share's streams."""
@@ -317,29 +306,6 @@ def _share(name: str) -> Share:
     text, _, by = said.partition(" by ")
     number, _, of = text.partition("/")
     return Share(int(number), int(of), by) if said else Share()
-
-
-def _covers(new: Span | None, old: Span) -> bool:
-    return new is not None and new.first <= old.first and new.stop >= old.stop
-
-
-def _listed(key: StreamKey, span: Span) -> dict[str, Any]:
-    return {
-        "stream": stream_id(key),
-        "topic": span.topic,
-        "first": bson.Int64(span.first),
-        "stop": bson.Int64(span.stop),
-        "collections": list(span.collections),
-    }
-
-
-def _spans(listed: Iterable[Mapping[str, Any]]) -> dict[StreamKey, Span]:
-    return {
-        _key(each["stream"]): Span(
-            each.get("topic", ""), int(each["first"]), int(each["stop"]), tuple(each["collections"])
-        )
-        for each in listed
-    }
 
 
 def _key(stream: bytes) -> StreamKey:
