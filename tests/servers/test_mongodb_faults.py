@@ -16,7 +16,7 @@ from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
 from servers.mongodb_server import MongoServer, Server
-from sinks.test_faults import SOURCE, Process, Rig, check, wait_for
+from sinks.test_faults import CATCH_UP_S, SOURCE, Process, Rig, check, wait_for
 
 # What tells of the server being away soon enough for a test; and waits for an answer not much longer.
 OPTIONS = "serverSelectionTimeoutMS=200&socketTimeoutMS=3000"
@@ -32,7 +32,8 @@ class MongoRig(Rig):
         if isinstance(server, MongoServer):
             self.server = server
         self.store = f"{server.url}/faults?{OPTIONS}"
-        self.settled_store = f"{server.url}/faults"  # with time enough for a busy machine
+        # With time enough for a busy machine.
+        self.settled_store = f"{server.url}/faults?serverSelectionTimeoutMS=20000"
         self.outsider = server.client(serverSelectionTimeoutMS=200, socketTimeoutMS=3000, connect=False)
 
     def calm_source(self, rounds: int = 10_000, size: int = 50) -> Process:
@@ -64,9 +65,9 @@ class MongoRig(Rig):
         """Let the sources end, then the sink; return the books, checked against the events and the sources' figures."""
         figures = self.finish(*sources)
         self.wait_until_told(figures)
-        # A server on a busy machine may be behind by more than a sink waits for when it is told to end.
+        # By more than a sink waits for when it is told to end.
         emitted = sum(each["emitted"] for each in figures.values())
-        wait_for(lambda: self.stored() >= emitted or self._stands_still(), "the server to catch up", 60.0)
+        wait_for(lambda: self.stored() >= emitted or self._stands_still(), "the server to catch up", CATCH_UP_S)
         said = self.end(sink, signal.SIGTERM)
         self.store = self.settled_store
         books = self.books()
