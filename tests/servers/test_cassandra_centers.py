@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import open_store
+from eventstorm_sinks.stores import StoreUnavailable, open_store, open_to_read
 from servers.cassandra_server import CassandraServer
 from servers.test_cassandra_faults import BACK_S, CassandraRig
 from sinks.test_faults import wait_for
@@ -16,18 +19,34 @@ class CentersRig(CassandraRig):
 
     def __init__(self, path: Path, server: CassandraServer) -> None:
         super().__init__(path, server)
-        self.store += "&local_dc=east&replication=east:1,west:1"
+        self.store += "&replication=east:1,west:1"
 
 
-def test_a_sink_waits_for_its_own_data_center_alone(tmp_path: Path) -> None:
-    """Another one may be away, and is given afterwards what it missed; without its own one the events wait."""
-    server = CassandraServer(tmp_path, 2, centers=("east", "west"))
-    rig = CentersRig(tmp_path, server)
-    east, west = server.nodes
+@pytest.fixture(scope="module")
+def both_centers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraServer]:
+    """A node in the east and one in the west."""
+    server = CassandraServer(tmp_path_factory.mktemp("centers"), 2, centers=("east", "west"))
     try:
         server.start()
         with server.session() as session:
             session.execute("DROP KEYSPACE tests")
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def centers(both_centers: CassandraServer) -> Iterator[CassandraServer]:
+    """Two nodes, which are there again afterwards."""
+    yield both_centers
+    both_centers.mend()
+
+
+def test_a_sink_waits_for_its_own_data_center_alone(tmp_path: Path, centers: CassandraServer) -> None:
+    """Another one may be away, and is given afterwards what it missed; without its own one the events wait."""
+    rig = CentersRig(tmp_path, centers)
+    east, west = centers.nodes
+    try:
         rig.router()
         sink = rig.sink()
         source = rig.calm_source()
@@ -35,19 +54,38 @@ def test_a_sink_waits_for_its_own_data_center_alone(tmp_path: Path) -> None:
         west.kill()
         rig.wait_for_more(sink, 3000)
         assert not any("cannot write now" in line for line in sink.lines)
-        server.mend()
+        centers.mend()
         rig.wait_for_more(sink)
         east.pause()
         sink.wait_for("cannot write now")
-        server.mend()
+        centers.mend()
         rig.wait_for_more(sink)
         books = rig.settled(sink, source)
         assert not any(book.lost_way or book.overflowed or book.refused for book in books.values())
 
-        store = open_store(f"cassandra://{west.address}:{server.port}/tests.faults?local_dc=west", SinkSettings())
+        place = f"cassandra://{east.address},{west.address}:{centers.port}/tests.faults?local_dc=west"
+        store = open_store(place, SinkSettings())
         stored = sum(book.stored for book in books.values())
         wait_for(lambda: sum(1 for _ in store.read()) == stored, "all events in the other data center", BACK_S)
         store.close()
     finally:
         rig.close()
-        server.kill()
+
+
+def test_a_store_is_at_home_where_the_first_node_of_its_url_is(centers: CassandraServer) -> None:
+    """Also while that node is away: another data center need not know yet what the books say."""
+    east, west = centers.nodes
+    there, here = (
+        f"cassandra://{a.address},{b.address}:{centers.port}/tests.home" for a, b in ((east, west), (west, east))
+    )
+    store = open_store(there + "?replication=east:1,west:1", SinkSettings())
+    assert store.books() == []
+    store.close()
+    east.kill()
+    reader = open_to_read(here, SinkSettings())
+    assert reader.books() == []
+    reader.close()
+    reader = open_to_read(there, SinkSettings())
+    with pytest.raises(StoreUnavailable, match="no node of the data center"):
+        reader.books()
+    reader.close()

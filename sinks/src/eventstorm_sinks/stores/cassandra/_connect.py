@@ -193,6 +193,28 @@ class Place:
         return known[text]
 
 
+class _AtHome(DCAwareRoundRobinPolicy):  # type: ignore[misc]  # the driver says nothing of its types
+    """Asks the nodes of one data center: if none is named, that of the first host of the URL that the cluster knows.
+
+    The driver's own takes that of whichever host it reaches first. A sink would then agree with others on the books
+    once in one data center and once in the other, and neither knows of what only the other one has.
+    """
+
+    local_dc: str
+
+    def populate(self, cluster: Any, hosts: Any) -> None:
+        """Learn of the URL's hosts, of which it is not known yet where they are."""
+        super().populate(cluster, hosts)
+        self._candidates = [] if self.local_dc else list(cluster.endpoints_resolved)
+
+    def on_up(self, host: Any) -> None:
+        """Learn where a host is: one that is up, or that another one tells of."""
+        if host.datacenter and host.endpoint in self._candidates:
+            self.local_dc = host.datacenter
+            del self._candidates[self._candidates.index(host.endpoint) :]
+        super().on_up(host)
+
+
 class Connection:
     """A cluster, as a URL names it. Nothing is sent before the first question. Safe from any thread.
 
@@ -209,6 +231,7 @@ class Connection:
         self._lock = threading.Lock()
         self._cluster: Any = None
         self._session: Session | None = None
+        self._home = _AtHome()
         self._is_closed = False
 
     def session(self) -> Session:
@@ -234,22 +257,24 @@ class Connection:
         """Connect anew, next time, if no node is left: their names may lead elsewhere by then."""
         with self._lock:
             cluster = self._cluster
-            if cluster is None or any(host.is_up for host in cluster.metadata.all_hosts()):
+            if cluster is None or any(host.is_up for host in self._hosts()):
                 return
             self._cluster = self._session = None
         cluster.shutdown()
 
     def nodes(self) -> int:
-        """Return how many nodes the data center has, or the whole cluster if the URL names none."""
+        """Return how many nodes the data center has whose nodes are asked."""
+        return len(self._hosts())
+
+    def _hosts(self) -> list[Any]:
         assert self._cluster is not None
-        wanted = self.place.options.get("local_dc")
-        return sum(wanted in (None, host.datacenter) for host in self._cluster.metadata.all_hosts())
+        return [host for host in self._cluster.metadata.all_hosts() if host.datacenter == self._home.local_dc]
 
     def _new_cluster(self) -> Cluster:
         place = self.place
-        nearest_first = TokenAwarePolicy(DCAwareRoundRobinPolicy(place.options.get("local_dc", "")))
+        self._home = _AtHome(place.options.get("local_dc", ""))
         profile = ExecutionProfile(
-            load_balancing_policy=nearest_first,
+            load_balancing_policy=TokenAwarePolicy(self._home),
             consistency_level=place.consistency(),
             serial_consistency_level=place.serial_consistency(),
             request_timeout=place.timeout_s(),
@@ -303,6 +328,8 @@ def may_be_at_fault(error: BaseException) -> bool:
 
 
 def _text(error: BaseException) -> str:
+    if isinstance(error, NoHostAvailable) and isinstance(error.errors, list):
+        return "no node of the data center that is asked (local_dc) takes connections"
     if isinstance(error, NoHostAvailable) and error.errors:
         # What each node said, once.
         said = dict.fromkeys(f"{type(each).__name__}: {each}" for each in error.errors.values())
