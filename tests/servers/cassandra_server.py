@@ -47,6 +47,8 @@ _OPENS = [
     "java.base/jdk.internal.util.jar",
     "jdk.management/com.sun.management.internal",
 ]
+_FLAGS = [f"--add-exports={each}=ALL-UNNAMED" for each in _EXPORTS]
+_FLAGS += [f"--add-opens={each}=ALL-UNNAMED" for each in _OPENS]
 # Small, quick to start, and without the waits of nodes that join a ring of strangers. Two compiler stages: the tests
 # are over before the last one would pay.
 _OPTIONS = [
@@ -62,9 +64,12 @@ _OPTIONS = [
     "-Dchronicle.analytics.disable=true",
     "-Dcassandra-foreground=yes",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-    "-Dcassandra.ring_delay_ms=0",
-    "-Dcassandra.superuser_setup_delay_ms=0",
+    # Also of how often it is tried, so long as nodes are away.
+    "-Dcassandra.superuser_setup_delay_ms=200",
 ]
+# How long a node that starts waits for what another one tells of the ring; the first one has nobody to wait for.
+_RING_DELAY_S = 30
+
 _YAML = """
 cluster_name: eventstorm
 num_tokens: 1
@@ -85,8 +90,7 @@ commitlog_directory: {folder}/commitlog
 hints_directory: {folder}/hints
 saved_caches_directory: {folder}/saved_caches
 cdc_raw_directory: {folder}/cdc
-commitlog_sync: periodic
-commitlog_sync_period: 10000ms
+commitlog_sync: {commitlog_sync}
 commitlog_segment_size: 32MiB
 commitlog_total_space: 256MiB
 memtable_heap_space: 64MiB
@@ -146,8 +150,10 @@ class CassandraNode:
         center: str,
         guarded: bool,
         keystore: Path | None,
+        commitlog_sync: str,
     ) -> None:
         self.address, self._port = address, port
+        self._admin_port = free_port(["127.0.0.1"])
         self._folder = folder
         folder.mkdir()
         by = ("Password", "Cassandra") if guarded else ("AllowAll", "AllowAll")
@@ -163,6 +169,7 @@ class CassandraNode:
                 is_encrypted="true" if keystore else "false",
                 keystore=keystore or "none",
                 password=KEYSTORE_PASSWORD,
+                commitlog_sync=commitlog_sync,
             )
         )
         (folder / "rackdc").write_text(f"dc={center}\nrack=rack1\n")
@@ -171,21 +178,21 @@ class CassandraNode:
 
     def start(self) -> None:
         """Start it."""
-        flags = [f"--add-exports={each}=ALL-UNNAMED" for each in _EXPORTS]
-        flags += [f"--add-opens={each}=ALL-UNNAMED" for each in _OPENS]
         [jamm] = jars().glob("jamm-*.jar")
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     "java",
                     f"-javaagent:{jamm}",
-                    *flags,
+                    *_FLAGS,
                     *_OPTIONS,
                     f"-Dcassandra.config=file://{self._folder}/cassandra.yaml",
                     f"-Dcassandra-rackdc.properties=file://{self._folder}/rackdc",
                     f"-Dcassandra.storagedir={self._folder}",
                     f"-Dlogback.configurationFile={self._folder}/logback.xml",
                     f"-Djava.io.tmpdir={self._folder}",
+                    f"-Dcassandra.ring_delay_ms={0 if self.address == '127.0.0.1' else _RING_DELAY_S * 1000}",
+                    f"-Dcassandra.jmx.local.port={self._admin_port}",
                     "-cp",
                     f"{jars()}/*",
                     "org.apache.cassandra.service.CassandraDaemon",
@@ -232,6 +239,15 @@ class CassandraNode:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def repair(self, keyspace: str) -> None:
+        """Have all replicas of what it holds compared, and each get what it lacks: ``nodetool repair``."""
+        options = [*_FLAGS, "-XX:TieredStopAtLevel=1", f"-Duser.home={self._folder}", "-cp", f"{jars()}/*"]
+        tool = ["org.apache.cassandra.tools.NodeTool", "-p", str(self._admin_port), "repair", "--full", keyspace]
+        done = subprocess.run(
+            ["java", *options, *tool], capture_output=True, text=True, check=False, timeout=DEADLINE_S
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
 
 class CassandraServer:
     """A cluster of `nodes` nodes at 127.0.0.1, 127.0.0.2, …, with one port.
@@ -242,6 +258,7 @@ class CassandraServer:
         guarded: whether it asks for passwords; who may do all is ``cassandra``, with that password.
         encrypted: whether it speaks TLS alone, as `certificate` says.
         centers: the data centers that the nodes are in, in turn.
+        commitlog_sync: what a node's acknowledgement says: with ``batch``, that it still knows when it was killed.
     """
 
     def __init__(
@@ -252,6 +269,7 @@ class CassandraServer:
         guarded: bool = False,
         encrypted: bool = False,
         centers: Sequence[str] = ("datacenter1",),
+        commitlog_sync: str = "batch",
     ) -> None:
         addresses = [f"127.0.0.{number + 1}" for number in range(nodes)]
         self.port, storage_port = free_port(addresses), free_port(addresses)
@@ -272,6 +290,7 @@ class CassandraServer:
                 center=centers[number % len(centers)],
                 guarded=guarded,
                 keystore=keystore,
+                commitlog_sync=commitlog_sync,
             )
             for number, address in enumerate(addresses)
         ]
