@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
+
+import zmq
 
 from eventstorm import Source
 from sdk.peer import Peer, wait_until
@@ -67,6 +70,23 @@ def test_flush_gives_up_when_no_router_answers(source_to: Callable[..., Source])
     assert source.flush(0.1) is False
     assert time.monotonic() - started < 2.0
     assert source.stats()["buffered"] == 1
+
+
+def test_a_router_that_is_slow_to_subscribe_gets_the_first_events(source_to: Callable[..., Source]) -> None:
+    """A program may end before a busy router has passed on its first subscription."""
+    with zmq.Context() as context, context.socket(zmq.XSUB) as router:
+        router.linger = 0
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        router.send(b"\1a.b\0")
+        source = source_to(f"tcp://127.0.0.1:{port}")
+        source.emit("a.b")
+        closing = threading.Thread(target=source.close)
+        closing.start()
+        # libzmq's thread shakes hands meanwhile, but the subscription waits until the socket's owner looks at it.
+        time.sleep(0.3)
+        assert router.poll(5_000)
+        closing.join()
+    assert source.stats()["sent"] == 1
 
 
 def test_events_of_before_the_first_router_arrive(source_to: Callable[..., Source]) -> None:

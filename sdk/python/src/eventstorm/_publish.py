@@ -38,8 +38,9 @@ __all__ = ["Publisher"]
 # Messages that may wait inside libzmq: few, since what waits there cannot be counted exactly; enough to keep the
 # connection busy while this thread waits for the interpreter's lock.
 _SEND_HIGH_WATER_MARK = 4
-# A router sends its subscriptions right after the handshake, one message each: time for all of them to come in.
-_FIRST_GRACE_S = 0.1
+# A router sends its subscriptions right after the handshake, one message each: time for the first of them to come in,
+# which a busy router needs, and one that has none is given too; and then for all the others.
+_FIRST_GRACE_S, _OTHERS_GRACE_S = 0.5, 0.1
 # After a router's restart its sinks must find it again first; they try ten times a second.
 _RESTART_GRACE_S = 1.0
 # A hostile router could subscribe to ever more; past this, everything is taken as heard.
@@ -154,7 +155,7 @@ class Publisher:
         while True:
             now_s = time.monotonic()
             self._read_monitor(monitor, now_s)
-            self._read_subscriptions(socket)
+            self._read_subscriptions(socket, now_s)
             self._settle_interest(now_s)
             closing = self.close_deadline is not None
             may_send = self._may_send()
@@ -206,10 +207,10 @@ class Publisher:
                     self._settle_at = None
                 elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self.connected = True
-                    known = self._emitter.interest.known
-                    self._settle_at = now_s + (_RESTART_GRACE_S if known else _FIRST_GRACE_S)
+                    first_grace_s = _OTHERS_GRACE_S if self._subscriptions else _FIRST_GRACE_S
+                    self._settle_at = now_s + (_RESTART_GRACE_S if self._emitter.interest.known else first_grace_s)
 
-    def _read_subscriptions(self, socket: zmq.Socket[bytes]) -> None:
+    def _read_subscriptions(self, socket: zmq.Socket[bytes], now_s: float) -> None:
         changed = False
         with contextlib.suppress(zmq.Again):
             while True:
@@ -229,6 +230,8 @@ class Publisher:
             return
         if self._emitter.interest.known or b"" in self._subscriptions:
             self._emitter.set_interest(Interest(self._subscriptions))
+        elif self._settle_at is not None:
+            self._settle_at = min(self._settle_at, now_s + _OTHERS_GRACE_S)
 
     def _settle_interest(self, now_s: float) -> None:
         """Once a router had its time to subscribe: what it did not ask for is not heard."""
