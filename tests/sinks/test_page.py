@@ -177,6 +177,18 @@ def test_pause_holds_the_stream_and_resume_catches_up(sink: Sink, source: Publis
         expect(page.locator("#events li")).to_have_count(2)
 
 
+def test_what_is_not_stored_yet_stays_when_the_filter_changes(sink: Sink, source: Publisher, browser: Browser) -> None:
+    with looking_at(browser, url_of(sink)) as page:
+        page.route("**/api/events?*", lambda route: route.fulfill(json={"events": []}))
+        source.send("early.one", {"n": 1})
+        expect(page.locator("#events li", has_text="early.one")).to_be_visible()
+        with page.expect_response("**/api/events?*prefix=early.*"):
+            page.get_by_placeholder("topic, e.g. shop.").fill("early.")
+        source.send("early.two", {"n": 2})
+        expect(page.locator("#events li", has_text="early.two")).to_be_visible()
+        expect(page.locator("#events li")).to_have_count(2)
+
+
 def test_after_a_restart_the_page_reconnects_and_history_is_there(tmp_path: Path, browser: Browser) -> None:
     with served(tmp_path) as sink, Publisher(sink.ingress or "") as source:
         address = url_of(sink).removeprefix("http://")

@@ -134,6 +134,17 @@ def test_the_filter_holds_from_the_next_frame_on(tmp_path: Path) -> None:
     assert [(each["topic"], json.loads(each["text"])) for each in found] == [("shop.order", {"metal": "Gold"})]
 
 
+def test_a_new_filter_is_answered_with_what_came_before(tmp_path: Path) -> None:
+    with served(tmp_path) as sink, Publisher(sink.ingress or "") as source, watching(sink) as client:
+        source.send("shop.order", {"metal": "gold"})
+        until(lambda: receive(client)["events"])
+        for _ in range(2):  # the same one again is asked for by who has forgotten the answer
+            client.send(json.dumps({"topic": "shop."}))
+            found = until(lambda: receive(client)["events"])
+            assert [each["topic"] for each in found] == ["shop.order"]
+            assert receive(client)["events"] == []
+
+
 def test_a_client_that_does_not_read_gets_the_newest_state_and_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

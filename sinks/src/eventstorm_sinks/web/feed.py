@@ -138,8 +138,10 @@ class Feed:
                 msgspec.json.encode({"bins": self._live.bins(client.tick), "tables": self._live.tables()})
             )
         arrival = self._live.arrival
-        events = self._live.events(client.wanted, client.arrival)
-        client.tick, client.arrival = self._live.tick_number, arrival
+        wanted = client.wanted
+        # Who asks anew gets what is kept: what came before need not be stored yet, where the client looks for it too.
+        events = self._live.events(wanted, client.arrival if wanted is client.told else 0)
+        client.tick, client.arrival, client.told = self._live.tick_number, arrival, wanted
         return msgspec.json.encode(
             {
                 "kind": "frame",
@@ -148,7 +150,7 @@ class Feed:
                 "state": shared,
                 "losses": self._losses,
                 "ignored": self._live.ignored,
-                "wanted": client.wanted,
+                "wanted": wanted,
                 "events": events,
             }
         )
@@ -157,12 +159,12 @@ class Feed:
 class _Client:
     """How far one client is."""
 
-    __slots__ = ("arrival", "tick", "wanted")
+    __slots__ = ("arrival", "tick", "told", "wanted")
 
     def __init__(self) -> None:
         self.tick = 0
         self.arrival = 0
-        self.wanted = Filter()
+        self.wanted = self.told = Filter()
 
 
 def _greeting() -> bytes:

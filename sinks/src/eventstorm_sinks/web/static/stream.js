@@ -15,6 +15,7 @@ export class Stream {
     this.held = [];
     this.paused = false;
     this.loads = 0;
+    this.fresh = true;
     this.list = byId("events");
     this.form = byId("filters");
     this.pause = byId("pause");
@@ -41,18 +42,16 @@ export class Stream {
   async start() {
     this.send(this.wanted);
     const load = (this.loads += 1);
+    this.fresh = true;
     const { topic, text, system } = this.wanted;
     const query = new URLSearchParams({ prefix: topic, text, system: String(system), limit: "100" });
     this.shown = [];
     this.held = [];
+    if (this.paused) this.pause.textContent = "Resume";
     try {
       const answer = await fetch(`/api/events?${query}`);
       const found = answer.ok ? (await answer.json()).events : [];
-      if (load === this.loads) {
-        // The answer may hold what came after the user pressed Pause.
-        this.hold(found.filter((each) => this.paused && each.ts_ms > this.pausedAtMs));
-        this.merge(found.filter((each) => !this.paused || each.ts_ms <= this.pausedAtMs));
-      }
+      if (load === this.loads) this.mergeOlder(found);
     } catch {
       // The connection's own state tells of it, and a new one starts this again.
     }
@@ -61,13 +60,21 @@ export class Stream {
 
   take(wanted, events) {
     const ours = this.wanted;
-    if (wanted.topic !== ours.topic || wanted.text !== ours.text || wanted.system !== ours.system || !events.length) return;
-    if (this.paused) {
-      this.hold(events);
-    } else {
-      this.merge(events);
-      this.draw();
-    }
+    if (wanted.topic !== ours.topic || wanted.text !== ours.text || wanted.system !== ours.system) return;
+    const isFirst = this.fresh;
+    this.fresh = false;
+    if (!events.length) return;
+    if (isFirst) this.mergeOlder(events);
+    else if (this.paused) this.hold(events);
+    else this.merge(events);
+    this.draw();
+  }
+
+  // What answers a new filter is there already, but for what came after the user pressed Pause.
+  mergeOlder(events) {
+    const isHeld = (each) => this.paused && each.ts_ms > this.pausedAtMs;
+    this.hold(events.filter(isHeld));
+    this.merge(events.filter((each) => !isHeld(each)));
   }
 
   hold(events) {
