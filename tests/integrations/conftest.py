@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 
+import eventstorm.testing
+from eventstorm.testing import CapturedEvents
 from eventstorm_integrations._guard import guard
+from eventstorm_integrations.logging import EventstormHandler
 from integrations.recorded import Recorded
 
 
@@ -33,3 +37,17 @@ def no_fault(expected_faults: set[str]) -> Iterator[None]:
 def recorded() -> Recorded:
     """Where a middleware of a test emits to."""
     return Recorded()
+
+
+@pytest.fixture
+def events() -> Iterator[CapturedEvents]:
+    with eventstorm.testing.capture_events() as captured:
+        yield captured
+
+
+@pytest.fixture
+def log(events: CapturedEvents) -> logging.Logger:
+    """A logger whose one handler is ours; unknown to pytest, which adds handlers to all that it finds."""
+    logger = logging.Logger("shop.orders", level=1)
+    logger.addHandler(EventstormHandler())
+    return logger

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.http.client import TrustedProxies
+from integrations.asgi_apps import hello as asgi_hello
 from integrations.asgi_server import scope_of
 from integrations.asgi_server import serve as serve_asgi
 from integrations.recorded import Recorded
-from integrations.test_asgi import EventstormMiddleware as AsgiMiddleware
-from integrations.test_asgi import hello as asgi_hello
 from integrations.test_http_choice import hits_of
 
 # The client's address

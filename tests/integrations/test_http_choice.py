@@ -11,15 +11,15 @@ import pytest
 
 import eventstorm_integrations
 from eventstorm.errors import SettingError
+from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.http.text import MAX_TEXT
 from eventstorm_integrations.http.trace import draw, identify
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
+from integrations.asgi_apps import hello as asgi_hello
 from integrations.asgi_server import serve as serve_asgi
 from integrations.recorded import Recorded
-from integrations.test_asgi import EventstormMiddleware as AsgiMiddleware
-from integrations.test_asgi import hello as asgi_hello
-from integrations.test_wsgi import answering, hello
+from integrations.wsgi_apps import answering, hello
 from integrations.wsgi_server import environ_of, serve
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from eventstorm.errors import SettingError
 from eventstorm.settings import build, load
+from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.http.text import MAX_TEXT, from_bytes, from_latin1, number, valid
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
-from integrations.test_asgi import EventstormMiddleware as AsgiMiddleware
-from integrations.test_wsgi import answering
+from integrations.wsgi_apps import answering
 
 # Texts
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.http.redact import REDACTED, Redaction
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
+from integrations.asgi_apps import START, body, sending
 from integrations.asgi_server import scope_of
 from integrations.asgi_server import serve as serve_asgi
 from integrations.recorded import Recorded
-from integrations.test_asgi import START, body, sending
-from integrations.test_asgi import EventstormMiddleware as AsgiMiddleware
 from integrations.test_http_choice import hits_of
 from integrations.wsgi_server import environ_of, serve
 

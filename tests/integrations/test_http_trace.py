@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.http.trace import identify, parse_traceparent
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
+from integrations.asgi_apps import hello as asgi_hello
 from integrations.asgi_server import scope_of
 from integrations.asgi_server import serve as serve_asgi
 from integrations.recorded import Recorded
-from integrations.test_asgi import EventstormMiddleware as AsgiMiddleware
-from integrations.test_asgi import hello as asgi_hello
-from integrations.test_wsgi import hello
+from integrations.wsgi_apps import hello
 from integrations.wsgi_server import environ_of, serve
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -88,10 +88,10 @@ def test_a_current_span_of_opentelemetry_wins(monkeypatch: pytest.MonkeyPatch) -
 def test_opentelemetry_is_never_imported() -> None:
     program = """
 import sys
-from integrations.test_asgi import *
-from integrations.test_wsgi import serve as serve_wsgi, hello as wsgi_hello, EventstormMiddleware as Wsgi
-serve(EventstormMiddleware(hello))
-serve_wsgi(Wsgi(wsgi_hello))
+from eventstorm_integrations import asgi, wsgi
+from integrations import asgi_apps, asgi_server, wsgi_apps, wsgi_server
+asgi_server.serve(asgi.EventstormMiddleware(asgi_apps.hello))
+wsgi_server.serve(wsgi.EventstormMiddleware(wsgi_apps.hello))
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "EVENTSTORM_ENDPOINT": ""}

@@ -10,10 +10,10 @@ from documents import ROOT
 from eventstorm_integrations.asgi import EventstormMiddleware as AsgiMiddleware
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.wsgi import EventstormMiddleware as WsgiMiddleware
+from integrations.asgi_apps import START, body
 from integrations.asgi_server import scope_of, serve, socket_of
 from integrations.recorded import Recorded
-from integrations.test_asgi import START, body
-from integrations.test_wsgi import hello
+from integrations.wsgi_apps import hello
 from integrations.wsgi_server import environ_of
 from integrations.wsgi_server import serve as serve_wsgi
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import gc
 import io
-import sys
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -23,44 +18,8 @@ from eventstorm.context import common_fields
 from eventstorm_integrations.http import HttpSettings
 from eventstorm_integrations.wsgi import EventstormMiddleware
 from integrations.recorded import Recorded
-from integrations.wsgi_server import Served, environ_of, serve
-
-HEADERS = [("Content-Type", "text/plain")]
-
-
-def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-    start_response("200 OK", [*HEADERS, ("Content-Length", "5")])
-    return [b"hello"]
-
-
-def answering(result: Any, status: str = "200 OK") -> Callable[..., Any]:
-    """Return an application that answers with `result`, or with what it returns."""
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        start_response(status, HEADERS)
-        return result() if callable(result) else result
-
-    return app
-
-
-class Closable:
-    """An iterable that counts how often it is closed."""
-
-    def __init__(self, chunks: Iterable[bytes] = (b"ab", b"cde"), error: BaseException | None = None) -> None:
-        self.chunks, self.error, self.closed, self.iterated = chunks, error, 0, 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        self.iterated += 1
-        return iter(self.chunks)
-
-    def close(self) -> None:
-        self.closed += 1
-        if self.error is not None:
-            raise self.error
-
-
-def served_by(recorded: Recorded, app: Callable[..., Any], **arguments: Any) -> Served:
-    return serve(EventstormMiddleware(app, HttpSettings(), source=recorded), **arguments)
+from integrations.wsgi_apps import HEADERS, Closable, answering, hello, served_by
+from integrations.wsgi_server import environ_of, serve
 
 
 def test_a_request_is_one_hit_with_the_names_of_opentelemetry(recorded: Recorded) -> None:
@@ -210,79 +169,11 @@ def test_an_iterator_that_a_server_drops_is_finalized_before_the_iterable_is_clo
     assert ended == ["iterator", "iterable"], "as it would be without the middleware"
 
 
-def test_an_exception_in_close_passes_through_and_is_told(recorded: Recorded) -> None:
-    error = ValueError("in close")
-
-    served = served_by(recorded, answering(Closable(error=error)))
-
-    assert served.closings == [(ValueError, "in close")]
-    assert recorded.hit()["error"] == {"type": "ValueError"}
-    assert recorded.hit()["http"]["response"]["status_code"] == 200
-
-
-def test_an_exception_in_close_leaves_the_status_of_an_empty_body(recorded: Recorded) -> None:
-    served_by(recorded, answering(Closable([], error=ValueError("in close"))))
-
-    assert recorded.hit()["error"] == {"type": "ValueError"}
-    assert recorded.hit()["http"]["response"]["status_code"] == 200, "servers send the header at the end of the body"
-
-
-def test_the_first_error_is_told(recorded: Recorded) -> None:
-    class Failing(Closable):
-        def __iter__(self) -> Iterator[bytes]:
-            raise LookupError
-
-    served_by(recorded, answering(Failing(error=ValueError())))
-
-    assert recorded.hit()["error"] == {"type": "LookupError"}
-
-
-def test_what_the_server_makes_of_an_error_is_not_told_in_its_place(recorded: Recorded) -> None:
-    def chunks() -> Iterator[bytes]:
-        raise LookupError
-        yield b""
-
-    body = EventstormMiddleware(answering(chunks), HttpSettings(), source=recorded)(environ_of(), lambda *_: print)
-    with contextlib.suppress(ConnectionError):
-        try:
-            list(body)
-        except LookupError:
-            try:
-                raise ConnectionError from None
-            finally:
-                body.close()  # type: ignore[attr-defined]
-
-    assert recorded.hit()["error"] == {"type": "LookupError"}
-
-
-@pytest.mark.parametrize("result", [lambda: [b"ab"], lambda: iter([b"ab"])])
-def test_a_body_that_was_taken_to_its_end_has_no_error_whatever_else_the_server_handles(
-    result: Callable[[], Any], recorded: Recorded
-) -> None:
-    body = EventstormMiddleware(answering(result), HttpSettings(), source=recorded)(environ_of(), lambda *_: print)
-    try:
-        raise OSError("of another connection")
-    except OSError:
-        assert list(body) == [b"ab"]
-        body.close()  # type: ignore[attr-defined]
-
-    assert "error" not in recorded.hit()
-
-
 @pytest.mark.parametrize("result", [[], [b""], (b"", b"")])
 def test_where_no_byte_was_sent_none_was_the_first(result: Any, recorded: Recorded) -> None:
     served_by(recorded, answering(result))
 
     assert "time_to_first_byte" not in recorded.hit()
-
-
-@pytest.mark.parametrize("result", [[b"ab", 7], (None,), iter([7])])
-def test_wrong_chunks_reach_the_server_and_do_no_harm(result: Any, recorded: Recorded) -> None:
-    served = served_by(recorded, answering(result))
-
-    assert served.error is None
-    assert served.closings == []
-    assert recorded.hit()["http"]["response"]["status_code"] == 200
 
 
 def test_a_file_with_a_close_of_its_own_keeps_it(recorded: Recorded) -> None:
@@ -369,81 +260,6 @@ def test_a_file_that_cannot_be_watched_is_recorded_when_it_is_handed_over(record
     assert recorded.hit()["http"]["response"]["status_code"] == 200
 
 
-def test_an_exception_before_the_response_is_a_500(recorded: Recorded) -> None:
-    error = LookupError("no view")
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        raise error
-
-    served = served_by(recorded, app)
-
-    assert served.error is error
-    assert recorded.hit()["error"] == {"type": "LookupError"}
-    assert recorded.hit()["http"]["response"] == {"status_code": 500, "body": {"size": 0}}
-
-
-def test_an_exception_after_start_response_and_before_any_byte_is_a_500(recorded: Recorded) -> None:
-    def chunks() -> Iterator[bytes]:
-        raise LookupError("no data")
-        yield b""
-
-    assert isinstance(served_by(recorded, answering(chunks)).error, LookupError)
-    assert recorded.hit()["http"]["response"]["status_code"] == 500
-
-
-def test_an_exception_amid_the_body_leaves_the_status_that_was_sent(recorded: Recorded) -> None:
-    def chunks() -> Iterator[bytes]:
-        yield b"abc"
-        raise LookupError("no more")
-
-    served = served_by(recorded, answering(chunks))
-
-    assert str(served.error) == "'no more'" or str(served.error) == "no more"
-    assert recorded.hit()["error"] == {"type": "LookupError"}
-    assert recorded.hit()["http"]["response"] == {"status_code": 200, "body": {"size": 3}}
-
-
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_what_ends_a_program_passes_through(kind: type[BaseException], recorded: Recorded) -> None:
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        raise kind
-
-    assert type(served_by(recorded, app).error) is kind
-    assert recorded.hit()["error"] == {"type": kind.__name__}
-    assert "status_code" not in recorded.hit()["http"]["response"], "nobody knows what the server sends then"
-
-
-def test_a_response_that_is_replaced_with_exc_info_counts(recorded: Recorded) -> None:
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        start_response("200 OK", HEADERS)
-        try:
-            raise ValueError
-        except ValueError:
-            start_response("503 Service Unavailable", HEADERS, sys.exc_info())
-        return [b"sorry"]
-
-    served_by(recorded, app)
-
-    assert recorded.hit()["http"]["response"]["status_code"] == 503
-
-
-def test_exc_info_after_the_first_byte_raises_what_it_holds(recorded: Recorded) -> None:
-    error = ValueError("late")
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
-        start_response("200 OK", HEADERS)
-        yield b"begun"
-        try:
-            raise error
-        except ValueError:
-            start_response("500 Error", HEADERS, sys.exc_info())
-
-    served = served_by(recorded, app)
-
-    assert served.error is error
-    assert recorded.hit()["http"]["response"] == {"status_code": 200, "body": {"size": 5}}
-
-
 @pytest.mark.parametrize(("status", "code"), [("204", 204), ("404 ", 404), ("299 No\u00a0Reason", 299)])
 def test_a_status_needs_no_reason_phrase(status: str, code: int, recorded: Recorded) -> None:
     served_by(recorded, answering([], status))
@@ -463,43 +279,6 @@ def test_the_body_of_a_head_request_is_not_sent(recorded: Recorded) -> None:
 
     assert recorded.hit()["http"]["request"]["method"] == "HEAD"
     assert recorded.hit()["http"]["response"]["body"]["size"] == 0
-
-
-@pytest.mark.parametrize("result", [lambda: [b"ab", b"cd", b"ef"], lambda: iter([b"ab", b"cd", b"ef"])])
-def test_a_client_that_goes_away_amid_the_body_is_told(result: Callable[[], Any], recorded: Recorded) -> None:
-    served = served_by(recorded, answering(result), take=1)
-
-    assert isinstance(served.error, BrokenPipeError)
-    assert recorded.hit()["error"] == {"type": "BrokenPipeError"}
-    # The second was taken from the application when the first turned out to be the last that was sent.
-    assert recorded.hit()["http"]["response"] == {"status_code": 200, "body": {"size": 4}}
-
-
-@pytest.mark.parametrize("result", [lambda: [b"ab"], lambda: (b"ab",), lambda: iter([b"ab"])])
-def test_a_client_that_goes_away_at_the_last_chunk_is_told(result: Callable[[], Any], recorded: Recorded) -> None:
-    served_by(recorded, answering(result), take=0)
-
-    assert recorded.hit()["error"] == {"type": "BrokenPipeError"}
-
-
-@pytest.mark.parametrize("result", [list, tuple, lambda: [b"ab"], lambda: (b"ab",), lambda: iter([b"ab"])])
-def test_a_request_that_is_served_while_an_exception_is_handled_has_no_error(
-    result: Callable[[], Any], recorded: Recorded
-) -> None:
-    try:
-        raise LookupError("of somebody else")
-    except LookupError:
-        served_by(recorded, answering(result))
-
-    assert "error" not in recorded.hit()
-
-
-@pytest.mark.parametrize("result", [None, b"bytes", "text"])
-def test_a_wrong_result_reaches_the_server_as_it_is(result: Any, recorded: Recorded) -> None:
-    served = served_by(recorded, answering(result))
-
-    assert served.result is result
-    assert recorded.hit()["http"]["response"]["status_code"] == 200
 
 
 def test_the_iterable_can_be_iterated_twice_as_it_could(recorded: Recorded) -> None:
@@ -531,15 +310,6 @@ def test_a_middleware_inside_of_another_records_nothing_more(recorded: Recorded)
     assert not inner.events
 
 
-def test_an_environ_that_is_served_again_is_another_request(recorded: Recorded) -> None:
-    environ = environ_of()
-
-    served_by(recorded, hello, environ=environ)
-    served_by(recorded, hello, environ=environ)
-
-    assert len({hit["trace_id"] for hit in recorded.of("http.hit")}) == 2
-
-
 def test_nothing_is_built_that_nobody_listens_to_and_the_trace_is_there() -> None:
     deaf, seen = Recorded(wanted=False), []
 
@@ -551,212 +321,3 @@ def test_nothing_is_built_that_nobody_listens_to_and_the_trace_is_there() -> Non
     assert not deaf.events
     assert seen[0] is not None
     assert set(seen[0]) == {"trace_id", "span_id"}
-
-
-def test_events_of_the_request_carry_its_trace_while_it_is_served_and_sent(recorded: Recorded) -> None:
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
-        eventstorm.emit("shop.view")
-        start_response("200 OK", HEADERS)
-
-        def chunks() -> Iterator[bytes]:
-            try:
-                eventstorm.emit("shop.first")
-                yield b"x"
-                eventstorm.emit("shop.second")
-                yield b"y"
-            finally:
-                eventstorm.emit("shop.closing")
-
-        return chunks()
-
-    with eventstorm.testing.capture_events() as events:
-        body = EventstormMiddleware(app, HttpSettings())(environ_of(), lambda *_: print)
-        steps = iter(body)
-        next(steps)
-        eventstorm.emit("server.between")
-        next(steps)
-        body.close()  # type: ignore[attr-defined]
-        eventstorm.emit("server.after")
-        trace = events.of("http.hit")[0]["trace_id"]
-
-    for topic in ("shop.view", "shop.first", "shop.second", "shop.closing"):
-        assert events.of(topic)[0]["trace_id"] == trace
-    assert events.of("server.between") == events.of("server.after") == [{}]
-
-
-def test_what_the_application_adds_to_its_context_stays_for_its_body(recorded: Recorded) -> None:
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
-        common_fields.set({**(common_fields.get() or {}), "tenant": "acme"})
-        start_response("200 OK", HEADERS)
-        return (str((common_fields.get() or {}).get("tenant")).encode() for _ in range(2))
-
-    assert served_by(recorded, app).chunks == [b"acme", b"acme"]
-    assert common_fields.get() is None
-
-
-def test_requests_in_threads_do_not_mix(recorded: Recorded) -> None:
-    together = threading.Barrier(4)
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
-        start_response("200 OK", HEADERS)
-        for _ in range(3):
-            together.wait(10)
-            fields = common_fields.get()
-            assert fields is not None
-            yield f"{environ['PATH_INFO']}{fields['trace_id']}".encode()
-
-    middleware = EventstormMiddleware(app, HttpSettings(), source=recorded)
-    served: list[Served] = []
-
-    def request(index: int) -> None:
-        served.append(serve(middleware, environ_of(PATH_INFO=f"/{index}")))
-
-    threads = [threading.Thread(target=request, args=(index,)) for index in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(20)
-
-    hits = {hit["url"]["path"] + hit["trace_id"] for hit in recorded.of("http.hit")}
-    assert len(hits) == 4
-    assert {chunk.decode() for each in served for chunk in each.chunks} == hits
-
-
-def test_an_environ_changed_by_the_application_is_recorded_as_it_came(recorded: Recorded) -> None:
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/mounted", "/"
-        environ["REMOTE_ADDR"] = "203.0.113.9"
-        return hello(environ, start_response)
-
-    served_by(recorded, app, environ=environ_of(PATH_INFO="/mounted/there"))
-
-    assert recorded.hit()["url"]["path"] == "/mounted/there"
-    assert recorded.hit()["client"]["address"] == "192.0.2.7"
-
-
-def test_a_chunked_request_has_no_size(recorded: Recorded) -> None:
-    served_by(recorded, hello, environ=environ_of(HTTP_TRANSFER_ENCODING="chunked"))
-
-    assert "body" not in recorded.hit()["http"]["request"]
-
-
-@pytest.mark.parametrize("length", ["", "many", "-1", "9" * 50, "\u0665"])
-def test_a_length_that_is_none_is_none(length: str, recorded: Recorded) -> None:
-    served_by(recorded, hello, environ=environ_of(CONTENT_LENGTH=length))
-
-    assert recorded.hit()["http"]["request"]["body"]["size"] == 0
-
-
-@pytest.mark.parametrize(
-    ("path", "text"),
-    [
-        ("/caf\u00c3\u00a9", "/café"),
-        ("/\u00ff\u00fe", "/\ufffd\ufffd"),
-        ("/\udcff\ud800", "/\ufffd\ufffd"),
-        ("/\u20ac", "/€"),
-        ("/a\0b", "/a\0b"),
-        ("/" + "x" * 10_000, "/" + "x" * 4095),
-    ],
-)
-def test_a_path_of_any_bytes_is_a_text(path: str, text: str, recorded: Recorded) -> None:
-    served_by(recorded, hello, environ=environ_of(PATH_INFO=path, SCRIPT_NAME=""))
-
-    assert recorded.hit()["url"]["path"] == text
-
-
-def test_headers_of_any_bytes_and_size_do_no_harm(recorded: Recorded) -> None:
-    environ = environ_of(
-        HTTP_USER_AGENT="\u00ff" * 100_000,
-        HTTP_HOST="\u00fe:" + "9" * 50_000,
-        HTTP_TRACEPARENT="0" * 100_000,
-        QUERY_STRING="\u00ff=\u00ff&" * 50_000,
-        SERVER_PROTOCOL="\u00ff",
-        REQUEST_METHOD="\u00ff" * 1000,
-    )
-
-    assert served_by(recorded, hello, environ=environ).body == b"hello"
-    assert recorded.hit()["http"]["request"]["method"] == "_OTHER"
-    assert recorded.hit()["http"]["request"]["method_original"] == "\u00ff" * 40
-
-
-def test_an_environ_that_lacks_nearly_everything_is_served(recorded: Recorded) -> None:
-    assert served_by(recorded, hello, environ={"wsgi.url_scheme": "http"}).body == b"hello"
-    assert recorded.hit()["http"]["response"]["status_code"] == 200
-
-
-def test_a_fault_of_our_own_reaches_nobody(recorded: Recorded, expected_faults: set[str]) -> None:
-    expected_faults.add("http.fault")
-    served = served_by(recorded, hello, environ=environ_of(PATH_INFO=7))
-
-    assert served.body == b"hello"
-    assert not recorded.events
-
-
-def test_a_port_may_be_a_number_and_an_environ_may_be_copied_deeply(recorded: Recorded) -> None:
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        text = {name: value for name, value in environ.items() if not name.startswith("wsgi.")}
-        return EventstormMiddleware(hello, HttpSettings(), source=recorded)(copy.deepcopy(text), start_response)
-
-    served_by(recorded, app, environ=environ_of(HTTP_HOST=None, SERVER_NAME="shop.example", SERVER_PORT=8080))
-
-    assert recorded.hit()["server"] == {"address": "shop.example", "port": 8080}
-
-
-def test_an_environ_that_is_no_dictionary_is_served(expected_faults: set[str], recorded: Recorded) -> None:
-    expected_faults.add("http.fault")
-
-    class Odd(dict):  # type: ignore[type-arg]
-        def copy(self) -> Any:
-            raise RuntimeError("not copied")
-
-    assert served_by(recorded, hello, environ=Odd(environ_of())).body == b"hello"
-
-
-def test_neither_application_nor_body_is_kept_alive(recorded: Recorded) -> None:
-    class App:
-        def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Closable:
-            start_response("200 OK", HEADERS)
-            body = Closable()
-            body.environ = environ  # type: ignore[attr-defined]
-            bodies.append(weakref.ref(body))
-            return body
-
-    bodies: list[weakref.ref[Closable]] = []
-    app = App()
-    gone = weakref.ref(app)
-    environ = environ_of()
-    gc.disable()  # no cycle is made that only the collector would free
-    try:
-        served_by(recorded, app, environ=environ).result = None
-        del app
-
-        assert gone() is None
-        environ.clear()
-        assert bodies[0]() is None
-    finally:
-        gc.enable()
-
-
-def test_what_an_environ_held_is_let_go_when_the_request_is_over(recorded: Recorded) -> None:
-    class Thing:
-        pass
-
-    environ = environ_of(thing=Thing())
-    gone = weakref.ref(environ["thing"])
-    served_by(recorded, hello, environ=environ)
-    del environ["thing"]
-
-    assert gone() is None, "though the environ itself is still there"
-
-
-def test_a_server_whose_start_response_returns_nothing_is_served(recorded: Recorded) -> None:
-    seen = []
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        seen.append(start_response("200 OK", HEADERS))
-        return []
-
-    EventstormMiddleware(app, HttpSettings(), source=recorded)(environ_of(), lambda *_: None).close()  # type: ignore
-
-    assert seen == [None]
-    assert recorded.hit()["http"]["response"]["status_code"] == 200

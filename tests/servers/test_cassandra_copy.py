@@ -7,7 +7,7 @@ from pathlib import Path
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
 from eventstorm_sinks.stores.conformance import DOCUMENTS, batch_of, book_of, events_of
-from sinks.test_copy import books, comparable, copy, fill, numbered, place, stored
+from sinks.copies import books, comparable, copy, fill, numbered, place, stored
 
 
 def test_documents_of_every_type_come_back_equal_once(table_url: str, tmp_path: Path) -> None:

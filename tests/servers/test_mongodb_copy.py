@@ -21,7 +21,7 @@ from eventstorm_sinks.stores import open_archive, open_store, open_to_read
 from eventstorm_sinks.stores.conformance import batch_of, book_of, events_of
 from servers.mongodb_server import MongoServer
 from servers.test_mongodb_conformance import KNOWN
-from sinks.test_copy import EVENTSTORM, books, comparable, copy, fill, numbered, place, stored
+from sinks.copies import EVENTSTORM, books, comparable, copy, fill, numbered, place, stored
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventstorm_sinks.stores.conformance import book_of
-from sinks.test_copy import DEADLINE_S, EVENTSTORM, fill, numbered, place
+from sinks.copies import DEADLINE_S, EVENTSTORM, fill, numbered, place
 
 
 @pytest.fixture
