@@ -18,7 +18,8 @@ from eventstorm.wire import Header, encode_event, encode_message
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.sink import Sink
 
-DEADLINE_S = 15.0
+# As long as a busy machine may take.
+DEADLINE_S = 60.0
 
 
 def until(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:

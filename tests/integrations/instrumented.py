@@ -160,7 +160,7 @@ def serving(folder: Path, endpoint: str, port: int, *command: str, **variables: 
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 3 * DEADLINE_S  # several interpreters, on a machine that is busy
+        deadline = time.monotonic() + DEADLINE_S
         while not _answers(port):
             assert server.poll() is None, f"it ended with {server.returncode}:\n{log.read_text()}"
             assert time.monotonic() < deadline, f"it does not serve:\n{log.read_text()}"

@@ -16,7 +16,8 @@ from eventstorm_integrations.sysmon.chosen import choices
 from eventstorm_integrations.sysmon.scan import Scanner
 from eventstorm_integrations.sysmon.services import ServiceCollector
 
-DEADLINE_S = 20.0
+# As long as a busy machine may take.
+DEADLINE_S = 60.0
 
 
 def until(probe: Callable[[], Any]) -> Any:

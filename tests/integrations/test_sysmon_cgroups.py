@@ -20,7 +20,8 @@ from eventstorm_integrations.sysmon.cgroups import container_id, find_groups, pa
 from eventstorm_integrations.sysmon.containers import ContainerCollector
 
 PROGRAM = str(Path(sys.executable).with_name("eventstorm-sysmon"))
-DEADLINE_S = 20.0
+# As long as a busy machine may take.
+DEADLINE_S = 60.0
 MIB = 2**20
 ID = "3f7a" * 16
 NO_LIMIT_4K, NO_LIMIT_64K = "9223372036854771712", "9223372036854710272"

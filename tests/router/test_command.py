@@ -23,7 +23,7 @@ ANYWHERE = {"ingress": "tcp://127.0.0.1:0", "egress": "tcp://127.0.0.1:0"}
 
 def _run(*options, **environ):
     return subprocess.run(
-        [PROGRAM, *options], capture_output=True, text=True, timeout=10, check=False, env=os.environ | environ
+        [PROGRAM, *options], capture_output=True, text=True, timeout=60, check=False, env=os.environ | environ
     )
 
 

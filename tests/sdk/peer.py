@@ -18,7 +18,8 @@ from zmq.utils.monitor import recv_monitor_message
 
 from eventstorm.wire import Message, decode_message
 
-DEADLINE_S = 15.0
+# As long as a busy machine may take.
+DEADLINE_S = 60.0
 # Who has ended has hung up; but what it had forked may go on.
 _SETTLED_S = 2.0
 _peers: dict[str, Peer] = {}

@@ -18,7 +18,7 @@ def run(tmp_path):
 
     def run(*arguments):
         return subprocess.run(
-            [PROGRAM, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+            [PROGRAM, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
 
     return run

@@ -51,7 +51,7 @@ def test_output_that_nobody_reads_ends_a_command_quietly_even_at_its_end():
     process.stdin.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"]])
@@ -66,4 +66,4 @@ def test_help_that_nobody_reads_ends_quietly(arguments):
     process.stdin.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0

@@ -17,7 +17,7 @@ PROGRAM = str(Path(sys.executable).with_name("eventstorm"))
 def emit(endpoint: str, *arguments: str, stdin: bytes = b"") -> tuple[int, str]:
     """Run the command; return its exit code and what it said."""
     command = [PROGRAM, "emit", "--endpoint", endpoint, *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=30)
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=60)
     assert not done.stdout
     assert b"Traceback" not in done.stderr
     return done.returncode, done.stderr.decode()

@@ -18,6 +18,17 @@ from servers.mongodb_server import FerretServer, MongoServer
 pytest.register_assert_rewrite("eventstorm_sinks.stores.conformance")
 
 
+# On a busy machine a cluster of three takes a minute and more to start, or to start again.
+TIMEOUT_S = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder more time than others have."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+
+
 @pytest.fixture(scope="session")
 def shared_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
     """A server for all tests that do it no harm; each takes a database of its own."""

@@ -19,7 +19,7 @@ from servers.maven import fetched
 
 VERSION = "1.47.0"
 MAIN = Path(__file__).with_name("MongoServer.java")
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 @cache

@@ -18,7 +18,7 @@ from web_serving import Publisher, served, until, url_of
 
 pytestmark = pytest.mark.browser
 # As long as a busy machine may take; the default is 5 seconds.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 HOSTILE = "<img src=x onerror='window.hurt=1'><script>window.hurt=1</script>"
 
@@ -28,7 +28,7 @@ def looking_at(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     """Open the page; nothing may go wrong in it, and nothing may be asked of anybody else."""
     context = browser.new_context(**options)
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)

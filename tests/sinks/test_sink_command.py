@@ -31,7 +31,7 @@ def test_the_command_says_that_it_is_ready_and_what_it_did(tmp_path: Path, numbe
         assert "ready" in process.stderr.readline()
         started = time.monotonic()
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
         assert time.monotonic() - started < 3
     assert process.returncode == 0
     assert "stopped: received" in errors
@@ -53,7 +53,7 @@ def test_the_command_prints_events_to_standard_output(tmp_path: Path) -> None:
         assert json.loads(process.stdout.readline())["data"] == {"number": 0}
         process.stdout.close()
         source.send(1, 1)
-        process.wait(10)
+        process.wait(60)
         source.close()
         process.stderr.read()
     assert process.returncode == 0
@@ -73,7 +73,7 @@ def test_the_command_prints_events_to_standard_output(tmp_path: Path) -> None:
 def test_the_command_says_what_is_wrong(arguments: list[str], code: int, says: str) -> None:
     """In one line, with the exit code of its kind."""
     with run(*arguments) as process:
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert says in errors
     assert len(errors.splitlines()) == 1

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = str(Path(sys.executable).with_name("eventstorm-logs"))
-DEADLINE_S = 30
+# As long as a busy machine may take.
+DEADLINE_S = 60
 
 
 class Running:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE_S = 30.0
+# As long as a busy machine may take.
+DEADLINE_S = 60.0
 
 
 def program(name: str) -> str:
