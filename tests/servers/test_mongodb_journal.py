@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import bson
@@ -15,11 +17,18 @@ from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, batch_of, book_of, events_of
 from eventstorm_sinks.stores.mongodb import MongoStore
+from eventstorm_sinks.stores.mongodb._books import read_books
 from eventstorm_sinks.stores.mongodb._connect import RAW
 from eventstorm_sinks.stores.mongodb._envelope import encode_events
 from eventstorm_sinks.stores.mongodb._journal import Journal
 
 Open = Callable[..., MongoStore]
+
+
+@pytest.fixture(params=["mongo-java-server", "FerretDB"])
+def database_url(database_url: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a new database on each kind of server, whose answers to updates differ."""
+    return str(request.getfixturevalue("ferretdb_url")) if request.param == "FerretDB" else database_url
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -169,3 +178,110 @@ def test_a_database_that_is_dropped_under_a_sink_is_made_anew(open_it: Open, dat
     database.client.drop_database(database.name)
     store.write([second], [book_of(batch_of(events_of([DOCUMENTS["plain"]] * 7)))])
     assert len(list(store.read())) == 4
+
+
+STALE, OTHER = (batch_of(events_of([DOCUMENTS["plain"]] * 3), tid=tid) for tid in (0, 1))
+LATER = batch_of(events_of([DOCUMENTS["plain"]] * 4, seq=3))
+ALL = book_of(batch_of(events_of([DOCUMENTS["plain"]] * 7)))
+
+
+@pytest.mark.parametrize("divided", [False, True], ids=["as a whole", "as a share"])
+@pytest.mark.parametrize(
+    ("stale", "newer", "expected"),
+    [
+        (([STALE], [book_of(STALE)], []), ([LATER], [ALL], []), 7),
+        (([STALE], [book_of(STALE)], []), ([], [], [STALE.key]), None),
+        (([], [], [STALE.key]), ([LATER], [ALL], []), 7),
+    ],
+    ids=["a book", "a book of what was forgotten", "to forget what has come again"],
+)
+def test_what_a_sink_had_left_to_do_when_it_stalled_undoes_nothing_newer(
+    open_it: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    divided: bool,
+    stale: tuple[Any, Any, Any],
+    newer: tuple[Any, Any, Any],
+    expected: int | None,
+) -> None:
+    """It had committed, and wakes when another has taken over and written more."""
+    stalling = open_it()
+    if stale[2]:
+        stalling.write([STALE], [book_of(STALE)])
+    share = next(str(each) for each in (Share(1, 2), Share(2, 2)) if each.takes(STALE.topic, SOURCE.id))
+    apply = Journal._apply
+
+    def stall(self: Journal, *arguments: Any) -> None:
+        monkeypatch.setattr(Journal, "_apply", apply)
+        successor = open_it(share=share if divided else "1/1")
+        successor.write(*newer)
+        successor.write([OTHER], [book_of(OTHER)])  # so that its journal says no more of the first stream
+        apply(self, *arguments)
+
+    monkeypatch.setattr(Journal, "_apply", stall)
+    stalling.write(*stale)
+    assert {book.tid: book.stored for book in open_it().books()} == ({0: expected} if expected else {}) | {1: 3}
+
+
+def test_a_stream_that_was_forgotten_leaves_nothing_after_a_while(
+    open_it: Open, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that came again stays."""
+    store = open_it()
+    for batch in (STALE, OTHER):
+        store.write([batch], [book_of(batch)])
+    store.write([], [], [STALE.key, OTHER.key])
+    store.write([OTHER], [book_of(OTHER)])
+    assert database.events_books.count_documents({}) == 3  # the journal, and what is left of the stream
+    monkeypatch.setattr("eventstorm_sinks.stores.mongodb._journal.LATE_S", -1)
+    store.maintain()
+    assert database.events_books.count_documents({}) == 2
+    assert [book.tid for book in store.books()] == [1]
+
+
+def test_books_go_on_though_somebody_has_removed_the_journal(open_it: Open, database: Any) -> None:
+    """Sums too, which have a book alone: their last write is known from them."""
+    store = open_it()
+    total = replace(book_of(STALE), tid=99)
+    for _ in range(3):
+        store.write([], [total])
+    database.events_books.delete_many({"owner": {"$exists": True}})
+    store = open_it()
+    store.write([], [replace(total, next_seq=7, stored=7)])
+    store.write([OTHER], [book_of(OTHER)])
+    assert {book.tid: book.stored for book in store.books()} == {1: 3, 99: 7}
+
+
+class Interleaved:
+    """A collection that is written to after each question."""
+
+    def __init__(self, collection: Any, writes: Iterable[Callable[[], None]]) -> None:
+        self._collection, self._writes = collection, iter(writes)
+
+    def find(self, *arguments: Any) -> list[Any]:
+        """Answer, and write."""
+        found = list(self._collection.find(*arguments))
+        next(self._writes, lambda: None)()
+        return found
+
+
+@pytest.mark.parametrize("when", range(4))
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_books_that_are_read_while_streams_are_folded_count_each_event_once(
+    open_it: Open, database: Any, when: int, at_once: int
+) -> None:
+    """Wherever between the questions the writes are."""
+    store = open_it()
+    batches = [batch_of(events_of([DOCUMENTS["plain"]] * 3), tid=tid) for tid in range(3)]
+    store.write(batches, [book_of(batch) for batch in batches])
+    folded = iter(range(3))
+
+    def fold() -> None:
+        for number in islice(folded, at_once):
+            total = replace(
+                book_of(batches[0]), tid=99, first_seq=0, next_seq=3 * (number + 1), stored=3 * (number + 1)
+            )
+            store.write([], [total], [batches[number].key])
+
+    writes: list[Callable[[], None]] = [lambda: None] * when + [fold] * 3
+    reader = Interleaved(database.events_books.with_options(RAW), writes)
+    assert sum(book.stored for book in read_books(reader)) == 9  # type: ignore[arg-type]

@@ -154,6 +154,7 @@ def test_what_a_worker_lost_is_on_the_page_when_the_sink_has_gone(rig: PageRig) 
     figures = rig.finish(source)
     rig.end(sink, signal.SIGTERM)
 
+    rig.store = rig.settled_store
     books = {key: book for key, book in rig.books().items() if key in figures}
     lost = {key: book.lost_way for key, book in books.items() if book.lost_way}
     assert lost

@@ -146,6 +146,7 @@ class MongoStore(MongoArchive):
         with guarded(self._connection.name), pymongo.timeout(self._settings.sql_timeout_s):
             with self._uses_journal:
                 self._journal.remove_late()
+                self._journal.remove_gone()
             for name in self._layout.drop_old_days(int(time.time() * 1000)):
                 logger.info("%s: dropped %s by age", self._connection.name, name)
 

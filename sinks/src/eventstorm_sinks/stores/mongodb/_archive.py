@@ -13,9 +13,9 @@ from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book
 from eventstorm_sinks.settings import SinkSettings, parse_duration
 from eventstorm_sinks.stores import StoreUnavailable
+from eventstorm_sinks.stores.mongodb._books import put_books, read_books
 from eventstorm_sinks.stores.mongodb._connect import Connection, guarded, is_unavailable
 from eventstorm_sinks.stores.mongodb._envelope import Documents, encode_events, envelope_bytes, first_invalid
-from eventstorm_sinks.stores.mongodb._journal import put_books, read_books
 from eventstorm_sinks.stores.mongodb._layout import Layout
 from eventstorm_sinks.stores.mongodb._reader import MongoReader
 

@@ -19,6 +19,11 @@ are removed again, when a sink starts, each minute, and when it ends; but for th
 And two sinks must not write the same journal: each signs it when it starts, and a step finds it only under its own
 signature; so the last one to start is the one that writes, and the earlier one says so.
 
+Nor may a sink that stalls between its commit and its application undo, when it wakes, what its successor has applied
+since. Writes are numbered: a sink goes on from the highest number in the journals that it takes over. Each stream's
+document has the number of the write that it is of, and an earlier one passes it by. A stream that is forgotten leaves
+an empty document for some minutes, so that nothing brings it back.
+
 Sinks that share a collection have a journal each, which names their share, and the streams' documents in common: each
 writes only those of its own streams. A sink that starts with another division of the streams signs the journals of all
 shares that overlap with its own, finishes what they say of its streams, and notes in them that it has done so. So the
@@ -27,30 +32,31 @@ number of shares can be changed, and each stream goes on from where its last own
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import bson
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, ReturnDocument, UpdateOne
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from eventstorm_sinks.batch import Book, Source, StreamKey
+from eventstorm_sinks.batch import Book, StreamKey
 from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
+from eventstorm_sinks.stores.mongodb._books import book_of, document_of, journal_name, plain, share_of
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
 from eventstorm_sinks.stores.mongodb._late import Late, Span
 
-__all__ = ["Journal", "put_books", "read_books"]
+__all__ = ["Journal"]
 
-_JOURNAL = "journal"
 # Longer than a server that was paused and goes on takes for what it had received. A host that was suspended for longer
 # has lost its connections.
 LATE_S = 600
+_DUPLICATE_KEY = 11000
 
 
 class Journal:
@@ -69,10 +75,12 @@ class Journal:
         share: Share,
     ) -> None:
         self._collection, self._events, self._share = collection, events, share
-        self._name = _name(share)
+        self._name = journal_name(share)
         self._owner = ObjectId()
         self._is_mine = self._is_open = self._has_taken_over = False
         self._late = Late()
+        self._write = self._folded = 0
+        """The number of the last write; and of the last one that folded streams into a sum, or forgot some."""
         self.marks: dict[StreamKey, int] = {}
         """Of each stream, the number after the last one that is stored."""
         self.unfinished: list[Span] = []
@@ -98,13 +106,17 @@ class Journal:
             self._take_over()
             self._has_taken_over = True
             self.remove_late()
-        marked = self._collection.find({"mark": {"$exists": True}}, {"mark": 1})
-        self.marks = {_key(each["_id"]): int(each["mark"]) for each in marked}
+        streams = list(self._collection.find({"owner": {"$exists": False}}, {"mark": 1, "write": 1}))
+        self.marks = {_key(each["_id"]): int(each["mark"]) for each in streams if "mark" in each}
+        # Not from the journals alone, which somebody may have removed.
+        self._write = max([self._write, *(int(each["write"]) for each in streams if "write" in each)])
         self._is_open = True
 
     def _finish(self, found: dict[str, Any]) -> None:
         """Apply or undo what a journal says of this share's streams, but for those that another share has taken."""
-        taken = [_share(each) for each in found.get("taken", ())]
+        self._write = max(self._write, int(found.get("write", 0)))
+        self._folded = max(self._folded, int(found.get("folded", 0)))
+        taken = [share_of(each) for each in found.get("taken", ())]
 
         def is_left(topic: str, stream: bytes) -> bool:
             source_id = stream[:12]
@@ -115,6 +127,7 @@ class Journal:
             self._apply(
                 [each for each in found["set"] if is_left(each.get("book", {}).get("topic", ""), each["_id"])],
                 [each for each in found["forget"] if each in topics and is_left(topics[each], each)],
+                int(found.get("write", 0)),
             )
         elif found.get("state") == "intent":
             spans = [Span.of(each) for each in found["spans"] if is_left(each.get("topic", ""), each["stream"])]
@@ -128,17 +141,17 @@ class Journal:
         if not streams:
             return {}
         found = self._collection.find({"_id": {"$in": list(streams)}}, {"book.topic": 1})
-        documents = (bson.decode(bytes(each.raw)) for each in found)
+        documents = map(plain, found)
         return {each["_id"]: each.get("book", {}).get("topic", "") for each in documents}
 
     def _take_over(self) -> None:
         """Keep sinks that divide the streams in another way from writing this share's, and finish what they began."""
-        others = [bson.decode(bytes(each.raw))["_id"] for each in self._collection.find({"owner": {"$exists": True}})]
-        overlapping = [each for each in others if each != self._name and self._share.overlaps(_share(each))]
+        others = [plain(each)["_id"] for each in self._collection.find({"owner": {"$exists": True}})]
+        overlapping = [each for each in others if each != self._name and self._share.overlaps(share_of(each))]
         for name in overlapping:
             found = self._collection.find_one_and_update({"_id": name}, {"$set": {"owner": self._owner}})
             if found is not None:
-                self._finish(bson.decode(bytes(found.raw)))
+                self._finish(plain(found))
         if overlapping:
             # Before it is noted there: from now on it stands here what may have to be removed once more.
             self._replace({"state": "none"})
@@ -150,11 +163,11 @@ class Journal:
             mine = self._collection.find_one({"_id": self._name})
             if mine is not None and mine["owner"] != self._owner:
                 raise StoreUnavailable(self._taken_over())
-            return bson.decode(bytes(mine.raw)) if mine is not None else {}
+            return plain(mine) if mine is not None else {}
         before = self._collection.find_one_and_update(
             {"_id": self._name}, {"$set": {"owner": self._owner}}, upsert=True, return_document=ReturnDocument.BEFORE
         )
-        return bson.decode(bytes(before.raw)) if before is not None else {}
+        return plain(before) if before is not None else {}
 
     def _taken_over(self) -> str:
         return (
@@ -188,22 +201,26 @@ class Journal:
             self.undo()
         changes: dict[StreamKey, dict[str, Any]] = {key: {"mark": mark} for key, mark in marks.items()}
         for book in books:
-            changes.setdefault(book.key, {})["book"] = _document(book)
+            changes.setdefault(book.key, {})["book"] = document_of(book)
         gone = set(forget) - marks.keys()
+        self._write += 1
+        if gone:
+            self._folded = self._write
         document: dict[str, Any] = {
             "state": "commit",
             "set": [{"_id": stream_id(key), **change} for key, change in changes.items()],
             "forget": [stream_id(key) for key in gone],
         }
         self._replace(document)
-        self._apply(document["set"], document["forget"])
+        self._apply(document["set"], document["forget"], self._write)
         self.unfinished = []
         self.marks.update(marks)
         for key in gone:
             self.marks.pop(key, None)
 
     def _replace(self, document: dict[str, Any]) -> None:
-        whole = {"_id": self._name, "owner": self._owner, "late": self._late.said(), **document}
+        numbers = {"write": bson.Int64(self._write), "folded": bson.Int64(self._folded)}
+        whole = {"_id": self._name, "owner": self._owner, "late": self._late.said(), **numbers, **document}
         try:
             # If the journal is gone it is made anew; if it has another owner, that one is in the way.
             mine = {"_id": self._name, "owner": self._owner}
@@ -211,13 +228,37 @@ class Journal:
         except DuplicateKeyError:
             raise StoreUnavailable(self._taken_over()) from None
 
-    def _apply(self, documents: Iterable[Mapping[str, Any]], forget: Iterable[bytes]) -> None:
-        changes: list[UpdateOne | DeleteOne] = [DeleteOne({"_id": each}) for each in forget]
+    def _apply(self, documents: Iterable[Mapping[str, Any]], forget: Iterable[bytes], write: int) -> None:
+        """Copy what a write says to the documents of its streams, but for those that have a later one."""
+        number = bson.Int64(write)
+        gone = {"$set": {"write": number, "gone_s": time.time()}, "$unset": {"mark": "", "book": ""}}
+        updates: list[tuple[bytes, dict[str, Any], bool]] = [(stream, gone, False) for stream in forget]
         for each in documents:
             fields = {name: value for name, value in each.items() if name != "_id"}
-            changes.append(UpdateOne({"_id": each["_id"]}, {"$set": fields}, upsert=True))
-        if changes:
-            self._collection.bulk_write(changes, ordered=False)
+            updates.append((each["_id"], {"$set": {**fields, "write": number}, "$unset": {"gone_s": ""}}, True))
+        if not updates:
+            return
+        # Where it finds none and the stream is there, the server says that its key is there already.
+        changes: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+            ({"_id": stream, "write": {"$not": {"$gt": number}}}, update, upsert) for stream, update, upsert in updates
+        ]
+        try:
+            self._collection.bulk_write([UpdateOne(*change) for change in changes], ordered=False)
+            return
+        except KeyError:  # FerretDB leaves out of such an answer what the driver adds up
+            pass
+        except BulkWriteError as error:
+            codes = {each["code"] for each in error.details["writeErrors"]}
+            if error.details["writeConcernErrors"] or codes != {_DUPLICATE_KEY}:
+                raise
+        # Once more, since it may have come at this very moment, and of an earlier write. One by one: see FerretDB.
+        for change in changes:
+            with contextlib.suppress(DuplicateKeyError):
+                self._collection.update_one(*change)
+
+    def remove_gone(self) -> None:
+        """Remove what forgotten streams have left, when it is old enough."""
+        self._collection.delete_many({"gone_s": {"$lt": time.time() - LATE_S}})
 
     def _remove(self, spans: Iterable[Span]) -> None:
         """Remove the events of these numbers."""
@@ -240,89 +281,9 @@ class Journal:
     def books(self) -> list[Book]:
         """Return the books last written of this share's streams."""
         found = self._collection.find({"book": {"$exists": True}})
-        books = (_book(bson.decode(bytes(each.raw))["book"]) for each in found)
+        books = (book_of(plain(each)["book"]) for each in found)
         return [book for book in books if self._share.takes(book.topic, book.source.id)]
-
-
-def read_books(collection: Collection[RawBSONDocument]) -> list[Book]:
-    """Return the books last written, beside a sink that is writing too."""
-    found = {each["_id"]: each["book"] for each in map(_plain, collection.find({"book": {"$exists": True}}))}
-    # What is committed counts, applied or not.
-    for said in map(_plain, collection.find({"state": "commit"})):
-        taken = [_share(each) for each in said.get("taken", ())]
-        for each in said["set"]:
-            if "book" in each and not any(share.takes(each["book"]["topic"], each["_id"][:12]) for share in taken):
-                found[each["_id"]] = each["book"]
-        for stream in said["forget"]:
-            topic = found.get(stream, {}).get("topic", "")
-            if not any(share.takes(topic, stream[:12]) for share in taken):
-                found.pop(stream, None)
-    return [_book(each) for each in found.values()]
-
-
-def put_books(collection: Collection[RawBSONDocument], books: Iterable[Book]) -> None:
-    """Replace books of streams that no sink writes; what they say is stored is not to be stored again.
-
-    Journals may still say of these streams what was committed last, and whoever opens one applies that: therefore it is
-    taken out of them. Its marks count.
-    """
-    new = {stream_id(book.key): book for book in books}
-    if not new:
-        return
-    marks = {stream: book.next_seq for stream, book in new.items()}
-    taken_out: list[UpdateOne] = []
-    for said in map(_plain, collection.find({"state": "commit"})):
-        theirs = [each for each in said["set"] if each["_id"] in marks]
-        for each in theirs:
-            marks[each["_id"]] = max(marks[each["_id"]], each.get("mark", 0))
-        # By the whole elements, since not every server of the protocol takes a condition here.
-        pulled = {"$pullAll": {"set": theirs, "forget": list(new)}}
-        taken_out.append(UpdateOne({"_id": said["_id"], "state": "commit"}, pulled))
-    changes = [
-        UpdateOne(
-            {"_id": stream},
-            {"$set": {"book": _document(book)}, "$max": {"mark": bson.Int64(marks[stream])}},
-            upsert=True,
-        )
-        for stream, book in new.items()
-    ]
-    collection.bulk_write(changes, ordered=False)
-    if taken_out:
-        collection.bulk_write(taken_out, ordered=False)
-
-
-def _plain(document: RawBSONDocument) -> dict[str, Any]:
-    return bson.decode(bytes(document.raw))
-
-
-def _name(share: Share) -> str:
-    """Return what the journal of a share is called; that of a sink that shares with nobody has no more to its name."""
-    return _JOURNAL if share.of == 1 else f"{_JOURNAL} {share} by {share.by}"
-
-
-def _share(name: str) -> Share:
-    """Return the share whose journal has this name."""
-    _, _, said = name.partition(" ")
-    text, _, by = said.partition(" by ")
-    number, _, of = text.partition("/")
-    return Share(int(number), int(of), by) if said else Share()
 
 
 def _key(stream: bytes) -> StreamKey:
     return StreamKey(stream[:12], int.from_bytes(stream[12:], "big"))
-
-
-def _document(book: Book) -> dict[str, Any]:
-    document = asdict(book)
-    # As int64 whatever their size, so that they look alike to whoever adds them up.
-    document = {name: bson.Int64(value) if type(value) is int else value for name, value in document.items()}
-    source = book.source
-    return {**document, "source": {**source._asdict(), "id": ObjectId(source.id)}}
-
-
-def _book(document: dict[str, Any]) -> Book:
-    source = document.pop("source")
-    numbers: dict[str, Any] = {
-        name: int(value) if isinstance(value, bson.Int64) else value for name, value in document.items()
-    }
-    return Book(source=Source(source["id"].binary, source["host"], source["service"], source["pid"]), **numbers)
