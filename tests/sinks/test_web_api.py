@@ -90,6 +90,9 @@ def test_a_series_without_a_field_counts(sink: Sink) -> None:
         ("/api/series?start=0", "step: 1 s would give more than 20000 points; use"),
         ("/api/series?field=a&aggregate=median", "no aggregate 'median'"),
         ("/api/series?aggregate=avg", "avg needs a field"),
+        ("/api/events?where=total", "where: 'total': no operator in it; write it as http.response.status_code>=500"),
+        ("/api/series?where=total=1&where=kind<true", "where: 'kind<true': kind<: only numbers, texts and dates have"),
+        ("/api/events?" + "&where=a=1" * 21, "where: 21 conditions; 20 are allowed"),
         ("/api/events?limit=0", "limit: 0 is not from 1 to 1000"),
         ("/api/events?system=maybe", "system: 'maybe' is neither true nor false"),
         ("/api/history?span=17&until=0", "span: 17: there are 300, 3600"),
@@ -113,6 +116,16 @@ def test_the_newest_events_are_found_by_topic_prefix_and_text(sink: Sink) -> Non
     assert texts("prefix=sho&limit=1") == ["pen"]
     assert texts("prefix=no") == []
     assert {each["topic"] for each in ask(sink, "/api/events?system=false")["events"]} == {"shop.order"}
+
+
+def test_events_and_series_are_chosen_by_what_is_in_them(sink: Sink) -> None:
+    """By all conditions together."""
+    events = ask(sink, "/api/events?where=total%3E=1&where=kind!=pen")["events"]
+    assert [json.loads(each["text"]) for each in events] == [{"total": 40.5, "kind": "book"}]
+    assert ask(sink, "/api/events?where=total%3E=1&text=pen&system=false")["events"][0]["topic"] == "shop.order"
+    assert ask(sink, "/api/events?where=total%3E=1&prefix=cpu.")["events"] == []
+    [line] = ask(sink, "/api/series?where=total%3C10&field=total&aggregate=sum&step=3600")["series"]
+    assert sum(value for _, value in line["points"]) == 1.5
 
 
 def test_a_whole_event_is_given_by_its_identity(sink: Sink) -> None:

@@ -24,13 +24,15 @@ import bson
 import pytest
 from bson.codec_options import CodecOptions, DatetimeConversion
 
+from eventstorm.errors import EventstormError
 from eventstorm.wire import Event, Events, Header, Message, encode_event, event_id
 from eventstorm_sinks.batch import Batch, Book, Source, StoredEvent
 from eventstorm_sinks.ledger import REMAINDER_TID
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import Store, StoreUnavailable, open_store
+from eventstorm_sinks.stores import Reader, Series, Store, StoreUnavailable, open_store
 from eventstorm_sinks.stores._compared import COMPARED, CONDITIONS
 from eventstorm_sinks.stores._kinds import DOCUMENTS
+from eventstorm_sinks.stores.asked_where import AskedWhere
 from eventstorm_sinks.stores.where import Condition, parse_condition
 from eventstorm_sinks.write import Writer
 
@@ -63,6 +65,10 @@ def book_of(batch: Batch) -> Book:
 
 def _numbers(stored: Sequence[StoredEvent]) -> list[int]:
     return [bson.decode(each.data)["number"] for each in stored]
+
+
+def _ids(stored: Sequence[StoredEvent]) -> list[bytes]:
+    return sorted(each.id for each in stored)
 
 
 def _numbered(*numbers: int) -> list[bytes]:
@@ -188,6 +194,28 @@ class StoreConformance:
         where = [Condition("number", ">", 1), Condition("number", "<=", 5)]
         assert _numbers(list(store.read(["shop.order"], 1000, 5000, where))) == [2, 3, 4]
         assert _numbers(list(store.read(where=where))) == [2, 2, 3, 3, 4, 4, 5, 5]
+
+    def test_questions_with_conditions_are_answered_alike(self, store: Store) -> None:
+        """The newest events and series, if the store answers questions; without any condition, as it does itself."""
+        if not isinstance(store, Reader):
+            return
+        events = [Event(seq, 1000 * seq, _numbered(seq)[0]) for seq in range(9)]
+        other = batch_of(events, "shop.visit", OTHER_SOURCE, tid=1)
+        store.write([batch_of(events), other, batch_of(events, "shopping", tid=2)], [])
+        asked = AskedWhere(store, store, [Condition("number", ">", 1), Condition("number", "!=", 6)], 60)
+        assert _numbers(asked.recent(["shop."], "", None, 5)) == [8, 8, 7, 7, 5]
+        assert _numbers(asked.recent(["shop.visit", "shop"], "", 7000, 2)) == [5, 4]
+        assert _numbers(asked.recent([], "VISIT", None, 9)) == [8, 7, 5, 4, 3, 2]
+        assert asked.recent(["shop.none"], "", None, 5) == []
+        assert asked.series("shop.order", "number", "sum", 0, 10, 5) == [Series("", [(0, 9.0), (5, 20.0)])]
+        assert asked.series("shop.none", None, "count", 0, 10, 5) == []
+        for by in (None, "topic", "source.host", "source.id", "number"):
+            for field, aggregate in ((None, "count"), ("number", "avg"), ("number", "max")):
+                question = "", field, aggregate, 0, 10, 5, by
+                assert AskedWhere(store, store, [], 60).series(*question) == store.series(*question)
+        assert _ids(AskedWhere(store, store, [], 60).recent([], "", None, 30)) == _ids(store.recent([], "", None, 30))
+        with pytest.raises(EventstormError, match=r"the question took more than -1 s"):
+            AskedWhere(store, store, [], -1).series("", None, "count", 0, 10, 5)
 
     def can_hold(self, document: dict[str, Any]) -> bool:
         """Tell whether what is behind the store knows the types in a document."""

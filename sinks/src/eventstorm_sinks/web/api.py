@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -20,7 +20,9 @@ from eventstorm_sinks.live_tail import EventView, Filter, view
 from eventstorm_sinks.live_values import json_text
 from eventstorm_sinks.panels import RANGES
 from eventstorm_sinks.settings import SinkSettings
-from eventstorm_sinks.stores import Readable, Reader, StoreUnavailable
+from eventstorm_sinks.stores import Readable, Reader, Series, StoreUnavailable
+from eventstorm_sinks.stores.asked_where import AskedWhere
+from eventstorm_sinks.stores.where import Condition
 from eventstorm_sinks.web import metrics
 from eventstorm_sinks.web.account import ServedSink, first_reader, ledger_document
 from eventstorm_sinks.web.feed import Feed
@@ -80,14 +82,20 @@ class Api:
         now_s = int(time.time())
         stop_s = given.number("stop", now_s + 1, least=0)
         start_s = given.number("start", stop_s - 3600, least=0)
+        where = given.conditions("where")
         given.done()
         # Outwards to whole steps: a step that is cut off would show too little.
         start_s, stop_s = start_s // step_s * step_s, -(-stop_s // step_s) * step_s
         if (stop_s - start_s) // step_s > MAX_POINTS:
             least_s = -(-(stop_s - start_s) // MAX_POINTS)
             raise Problem(f"step: {step_s} s would give more than {MAX_POINTS} points; use {least_s} or more")
-        reader = self._reader()
-        found = await self._ask(lambda: reader.series(topic, field, aggregate, start_s, stop_s, step_s, by))
+        store, reader = self._store()
+
+        def ask() -> list[Series]:
+            asked = self._where(store, reader, where)
+            return asked.series(topic, field, aggregate, start_s, stop_s, step_s, by)
+
+        found = await self._ask(ask)
         return _json({"start": start_s, "stop": stop_s, "step": step_s, "series": found})
 
     async def history(self, request: Request) -> Response:
@@ -108,10 +116,11 @@ class Api:
         before_ms = given.number("before_ms") if given.has("before_ms") else None
         limit = given.number("limit", 50, least=1, most=MAX_EVENTS)
         system = given.flag("system", True)
+        where = given.conditions("where")
         given.done()
         if len(topics) > MAX_TOPICS_ASKED:
             raise Problem(f"topic: {len(topics)} of them; {MAX_TOPICS_ASKED} are allowed, or a subtree as http.")
-        reader = self._reader()
+        store, reader = self._store()
         wanted = Filter(topic=prefix, system=system)
 
         def ask() -> list[EventView]:
@@ -120,7 +129,7 @@ class Api:
                 asked = [each.topic for each in reader.topics() if wanted.takes_topic(each.topic)][:MAX_TOPICS_ASKED]
                 if not asked:
                     return []
-            found = reader.recent(asked, text, before_ms, limit)
+            found = self._where(store, reader, where).recent(asked, text, before_ms, limit)
             return [view(each.id, each.ts_ms, each.topic, *each.source[1:], each.data) for each in found]
 
         return _json({"events": await self._ask(ask)})
@@ -212,6 +221,10 @@ class Api:
         if found is None:
             raise Problem("no store here answers questions; add one: --store duckdb:events.duckdb", 503)
         return found
+
+    def _where(self, store: Readable, reader: Reader, where: Sequence[Condition]) -> Reader | AskedWhere:
+        """Return who answers questions about the events of which conditions hold: without any, the store itself."""
+        return AskedWhere(store, reader, where, self._settings.sql_timeout_s) if where else reader
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """Run a `question` to a store on one of the threads."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from eventstorm.errors import SettingError
 from eventstorm.settings import nearest
+from eventstorm_sinks.stores.where import Condition, parse_condition
 
 __all__ = ["Parameters", "Problem"]
+
+MAX_CONDITIONS = 20
 
 
 class Problem(Exception):
@@ -37,6 +41,20 @@ class Parameters:
         """Return all values of `name`."""
         self._known.append(name)
         return self._given.getlist(name)
+
+    def conditions(self, name: str) -> list[Condition]:
+        """Return all conditions of this name.
+
+        Raises:
+            Problem: one is none, or there are too many.
+        """
+        texts = self.texts(name)
+        if len(texts) > MAX_CONDITIONS:
+            raise Problem(f"{name}: {len(texts)} conditions; {MAX_CONDITIONS} are allowed")
+        try:
+            return [parse_condition(each, name) for each in texts]
+        except SettingError as error:
+            raise Problem(str(error)) from None
 
     def number(self, name: str, default: int | None = None, least: int = -(2**53), most: int = 2**53) -> int:
         """Return a whole number.

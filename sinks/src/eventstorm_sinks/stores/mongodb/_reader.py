@@ -12,7 +12,8 @@ from typing import Any
 import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING
-from pymongo.errors import ExecutionTimeout
+from pymongo.collection import Collection
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from eventstorm.errors import EventstormError
 from eventstorm_sinks.batch import StoredEvent
@@ -33,6 +34,8 @@ __all__ = ["MongoReader"]
 _MOST_TIED = 1_000
 # A server works so long on one reading with conditions, less than any usual `socketTimeoutMS`, before it is done here.
 _LONG_MS = 10_000
+# What a server answers to a field of a command that it does not know.
+_FAILED_TO_PARSE = 9
 _MIN_MS, _MAX_MS = -(2**63), 2**63 - 1
 
 
@@ -131,7 +134,7 @@ class MongoReader:
         with guarded(self._connection.name):
             for name in self._layout.names():
                 collection = self._layout.collection(name)
-                for topic in collection.distinct("topic", maxTimeMS=most_ms):
+                for topic in _topics(collection, most_ms):
                     if not isinstance(topic, str):
                         continue
                     ends = [
@@ -211,6 +214,16 @@ class MongoReader:
     def close(self) -> None:
         """Close the connections. A second call does nothing."""
         self._connection.client.close()
+
+
+def _topics(collection: Collection[RawBSONDocument], most_ms: int) -> list[Any]:
+    try:
+        return collection.distinct("topic", maxTimeMS=most_ms)
+    except OperationFailure as error:
+        if error.code != _FAILED_TO_PARSE:
+            raise
+        # FerretDB knows no limit of time here; the driver's own wait for an answer has one.
+        return collection.distinct("topic")
 
 
 def _events(documents: Iterator[RawBSONDocument]) -> Iterator[StoredEvent]:
