@@ -49,6 +49,29 @@ def test_a_batch_goes_when_it_is_old_enough(source: Source, peer: Peer) -> None:
     assert time.monotonic() - started < 1.0  # 20 ms, and what a busy machine adds
 
 
+def test_where_events_follow_one_another_the_first_of_each_batch_wakes_nobody(
+    peer: Peer, source_to: Callable[..., Source]
+) -> None:
+    source = source_to(peer.endpoint, linger_s=0.3)
+    source.emit("a.b")
+    peer.wait_for(1)
+    wakes, wake = 0, source._emitter._wake
+
+    def counted() -> None:
+        nonlocal wakes
+        wakes += 1
+        wake()
+
+    source._emitter._wake = counted
+    for _ in range(100):
+        source.emit("a.b")
+        time.sleep(0.02)
+    peer.wait_for(101)
+    batches = [message for message in peer.messages if message.header.n]
+    assert len(batches) >= 5
+    assert wakes <= len(batches) // 2
+
+
 def test_heartbeats_tell_the_next_number_while_nothing_is_emitted(peer: Peer, source_to: Callable[..., Source]) -> None:
     source = source_to(peer.endpoint, heartbeat_s=0.05)
     source.emit("a.b")

@@ -46,6 +46,9 @@ _RESTART_GRACE_S = 1.0
 # A hostile router could subscribe to ever more; past this, everything is taken as heard.
 _MAX_SUBSCRIPTIONS = 10_000
 _MOST_TAKE_BYTES = 2**20
+# To be woken costs a program that computes more than to send what has come: it must give its lock away at once. So
+# where this thread looks again so soon by itself, a full batch does not wake it.
+_SOON_S = 0.05
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.001, 0.05
 _LOG_EVERY_S = 60.0
 _LONGEST_ROUND_S = 0.1
@@ -75,6 +78,7 @@ class Publisher:
         self._on = settings.enabled and bool(settings.endpoint)
         # Part of the buffer at a time, so that what is taken and what is inside libzmq leave room for more.
         self._take_bytes = min(_MOST_TAKE_BYTES, settings.buffer_bytes // 16)
+        self._wake_bytes = max(settings.batch_bytes, self._take_bytes if settings.linger_s <= _SOON_S else 0)
         self._wake_fd = wake_fd
         self._batcher = Batcher(source_id, host, service, os.getpid(), settings.heartbeat_s)
         self._outbox: deque[Outgoing] = deque()
@@ -152,10 +156,16 @@ class Publisher:
         poller.register(self._wake_fd, zmq.POLLIN)
         emitter, settings = self._emitter, self._settings
         first_event_at: float | None = None
+        # Each call into ZeroMQ gives the interpreter's lock away, and a program that computes keeps it for 5 ms then:
+        # no call is made that is known to bring nothing.
+        ready: list[object] = []
         while True:
             now_s = time.monotonic()
-            self._read_monitor(monitor, now_s)
-            self._read_subscriptions(socket, now_s)
+            if monitor in ready:
+                self._read_monitor(monitor, now_s)
+            # What came since the poll counts too where it is about to be settled what is not heard.
+            if socket in ready or self._settle_at is not None:
+                self._read_subscriptions(socket, now_s)
             self._settle_interest(now_s)
             closing = self.close_deadline is not None
             may_send = self._may_send()
@@ -167,9 +177,11 @@ class Publisher:
             if first_event_at is not None and (
                 enough or closing or self.flush_requested or now_s >= first_event_at + settings.linger_s
             ):
-                self._publish(socket, now_s)
-                first_event_at = None
-                self._tick_at = min(self._tick_at, now_s + settings.heartbeat_s)
+                # More is expected where something came: its first event then need not wake this thread.
+                first_event_at = now_s if emitter.queue else None
+                if emitter.queue:
+                    self._publish(socket, now_s)
+                    self._tick_at = min(self._tick_at, now_s + settings.heartbeat_s)
             elif self._outbox and may_send:
                 self._send(socket)
                 self.busy = bool(self._outbox)
@@ -185,7 +197,7 @@ class Publisher:
                 self._say_goodbye(socket, now_s)
                 if not self._outbox:
                     return
-            self._sleep(poller, now_s, first_event_at)
+            ready = self._sleep(poller, now_s, first_event_at)
 
     # The router
 
@@ -261,9 +273,11 @@ class Publisher:
         queue, emitter = self._emitter.queue, self._emitter
         waiting = emitter.added - self._taken
         average = max(1, waiting // len(queue))
-        # About every other send loses the interpreter's lock, for 5 ms if the application computes. So the more waits,
-        # the larger the batches, which is what catches up.
-        batch_bytes = max(self._settings.batch_bytes, min(waiting // 2, self._take_bytes))
+        # About every other send loses the interpreter's lock, for 5 ms if the application computes. So where more waits
+        # than two batches, it goes in one, which is what catches up.
+        batch_bytes = self._settings.batch_bytes
+        if waiting > 2 * batch_bytes:
+            batch_bytes = max(batch_bytes, self._take_bytes)
         take = queue.popleft
         events = [take() for _ in range(min(len(queue), max(1, self._take_bytes // average)))]
         heard_cost = 0
@@ -332,8 +346,8 @@ class Publisher:
 
     # Waiting and telling
 
-    def _sleep(self, poller: zmq.Poller, now_s: float, first_event_at: float | None) -> None:
-        """Wait for the router, for enough events, or for the next thing to do."""
+    def _sleep(self, poller: zmq.Poller, now_s: float, first_event_at: float | None) -> list[object]:
+        """Wait for the router, for enough events, or for the next thing to do; return what is to be read."""
         emitter = self._emitter
         wake_at = NEVER
         until = now_s + _LONGEST_WAIT_S
@@ -343,7 +357,7 @@ class Publisher:
             until = now_s + self._retry_s
         elif first_event_at is not None:
             until = first_event_at + self._settings.linger_s
-            wake_at = self._taken + self._settings.batch_bytes
+            wake_at = self._taken + self._wake_bytes
         else:
             wake_at = self._taken
         until = min(until, self._tick_at)
@@ -352,13 +366,14 @@ class Publisher:
         if self.close_deadline is not None:
             until = min(until, self.close_deadline)
         emitter.set_wake_at(wake_at)
-        if emitter.added > wake_at and emitter.queue:
-            return  # came in while nobody would have woken this thread
         timeout_s = max(0.0, until - time.monotonic())
-        for ready, _ in poller.poll(math.ceil(timeout_s * 1000)):
-            if ready == self._wake_fd:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._wake_fd, 4096)
+        if emitter.added > wake_at and emitter.queue:
+            timeout_s = 0.0  # came in while nobody would have woken this thread
+        ready = [each for each, _ in poller.poll(math.ceil(timeout_s * 1000))]
+        if self._wake_fd in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_fd, 4096)
+        return ready
 
     def _account_unsent(self) -> None:
         emitter = self._emitter

@@ -95,8 +95,8 @@ class SdkSettings:
     buffer_bytes: int = setting(
         16 * 2**20, "bytes that may wait in this process, the queue of ZeroMQ included", at_least(2**20)
     )
-    batch_bytes: int = setting(64 * 2**10, "a batch is sent at this size", at_least(1024))
-    linger_s: float = setting(0.02, "or when its first event is this old, in seconds", at_least(0))
+    batch_bytes: int = setting(64 * 2**10, "the size of batches; larger ones go where much waits", at_least(1024))
+    linger_s: float = setting(0.02, "the longest that an event waits for others of its batch, in seconds", at_least(0))
     max_event_bytes: int = setting(2**20, "the largest event", at_least(64))
     max_topics: int = setting(10_000, "the most topics that a process may use", at_least(1))
     heartbeat_s: float = setting(1.0, "seconds between heartbeats of an active topic", at_least(0.05))
