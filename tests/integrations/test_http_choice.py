@@ -96,23 +96,23 @@ def test_a_forked_child_draws_other_numbers() -> None:
         os.write(write, f"{[identify(None) for _ in range(100)]} {draw()}".encode())
         os._exit(0)
     os.waitpid(child, 0)
-    theirs = os.read(read, 10_000).decode()
+    theirs = os.read(read, 65_536).decode()
     os.close(read)
     os.close(write)
 
-    assert not [trace for trace, _ in [identify(None) for _ in range(100)] if trace in theirs]
+    assert not [mine for mine in [identify(None) for _ in range(100)] if mine["trace_id"] in theirs]
     assert str(draw()) not in theirs
 
 
 def test_threads_never_draw_the_same_identity() -> None:
-    drawn: list[tuple[str, str]] = []
+    drawn: list[dict[str, str]] = []
     threads = [threading.Thread(target=lambda: drawn.extend(identify(None) for _ in range(1000))) for _ in range(4)]
     for each in threads:
         each.start()
     for each in threads:
         each.join(20)
 
-    assert len({trace for trace, _ in drawn}) == len({span for _, span in drawn}) == 4000
+    assert len({each["trace_id"] for each in drawn}) == len({each["span_id"] for each in drawn}) == 4000
 
 
 # The hook

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from eventstorm.context import common_fields
 from eventstorm_integrations.http import Emits, Hook, HttpSettings
 from eventstorm_integrations.http.adapter import serving
 from eventstorm_integrations.http.asgi_exchange import HttpExchange, WebSocketExchange
-from eventstorm_integrations.http.exchange import EXCHANGE_KEY
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY, get_common, set_common
 from eventstorm_integrations.http.recorder import Recorder
 
 __all__ = ["ASGIApp", "EventstormMiddleware", "Message", "Receive", "Scope", "Send", "record"]
@@ -25,6 +24,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_get_serving, _set_serving = serving.get, serving.set
 
 _KINDS: dict[str, type[HttpExchange] | type[WebSocketExchange]] = {
     "http": HttpExchange,
@@ -85,9 +86,9 @@ async def record(
     except Exception:
         recorder.fault()
         return await app(scope, receive, send)
-    outer, around = common_fields.get(), serving.get()
-    common_fields.set(exchange.common)
-    serving.set(exchange)
+    outer, around = get_common(), _get_serving()
+    set_common(exchange.common)
+    _set_serving(exchange)
     try:
         return await app(scope, exchange.receiving(receive), exchange.sending(send))
     except BaseException as error:
@@ -95,6 +96,6 @@ async def record(
         raise
     finally:
         # No token: one of another context could not be used, and who drives a coroutine may change that.
-        common_fields.set(outer)
-        serving.set(around)
+        set_common(outer)
+        _set_serving(around)
         exchange.finish()

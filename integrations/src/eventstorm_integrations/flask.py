@@ -107,7 +107,7 @@ def _route(exchange: Any, environ: dict[str, Any], rule: str) -> str:
     script = environ.get("SCRIPT_NAME")
     if not script:
         return rule
-    before = exchange.environ
+    before = exchange.request
     outer: str = before.get("SCRIPT_NAME", "")
     # A dispatcher moves the mount's name from one variable to the other; a prefix that a proxy adds is in one only.
     is_mounted = outer + before.get("PATH_INFO", "") == script + environ.get("PATH_INFO", "")

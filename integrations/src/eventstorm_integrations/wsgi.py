@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from eventstorm.context import common_fields
 from eventstorm_integrations.http import Emits, Hook, HttpSettings
 from eventstorm_integrations.http.adapter import adapted, serving
-from eventstorm_integrations.http.exchange import EXCHANGE_KEY
+from eventstorm_integrations.http.exchange import EXCHANGE_KEY, get_common, set_common
 from eventstorm_integrations.http.recorder import Recorder
 from eventstorm_integrations.http.wsgi_body import Body, KnownBody, ListBody, SizedBody, watch_file
 from eventstorm_integrations.http.wsgi_exchange import WsgiExchange
@@ -87,8 +86,8 @@ def record(
 
         return counted
 
-    outer = common_fields.get()
-    common_fields.set(exchange.common)
+    outer = get_common()
+    set_common(exchange.common)
     try:
         result = app(environ, start)
     except BaseException as error:
@@ -98,8 +97,8 @@ def record(
         exchange.finish()
         raise
     # As `keep_context` does, at half the cost.
-    exchange.common = common_fields.get()
-    common_fields.set(outer)
+    exchange.common = get_common()
+    set_common(outer)
     known = exchange.known
     if known is not None:
         exchange.known = None

@@ -26,7 +26,7 @@ def adapted(recorder: Recorder, environ: dict[str, Any]) -> HttpExchange | WebSo
     It gives way to `recorder`, as one of WSGI does, if that is the program's own and it is not itself.
     """
     exchange = serving.get()
-    if exchange is None or not _is_same(exchange.scope, environ):
+    if exchange is None or not _is_same(exchange.request, environ):
         return None
     if exchange.recorder.by_default and not recorder.by_default:
         exchange.given_up = True

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from eventstorm_integrations.http.exchange import Exchange
+from eventstorm_integrations.http.exchange import NOTHING, Exchange
 from eventstorm_integrations.http.hit import encode_hit
 from eventstorm_integrations.http.recorder import HIT, SESSION, Recorder
 from eventstorm_integrations.http.text import from_bytes, number, type_name, valid
@@ -20,7 +20,8 @@ _Send = Callable[[_Message], Awaitable[None]]
 # Every application returns a little later than its response ends; below this it is no work in the background.
 _LEAST_BACKGROUND_S = 0.001
 
-_NOTHING: dict[Any, Any] = {}
+# What a hit tells of the scope; `map` asks for all of it at once.
+_ASKED = ("path", "query_string", "scheme", "client", "http_version", "server")
 
 # ruff: noqa: SIM105
 # `contextlib.suppress` is made, entered and left in Python: for each message that would be half of what it costs.
@@ -29,7 +30,7 @@ _clock = time.perf_counter
 
 
 class _AsgiExchange(Exchange):
-    """What both have in common. It must not hold the scope, which holds it."""
+    """What both have in common. It must not hold the scope itself, which holds it."""
 
     topic: str
     given_up = False
@@ -41,13 +42,8 @@ class _AsgiExchange(Exchange):
         # Any iterable is allowed, and only lists can be read twice for certain.
         headers: dict[bytes, bytes] = dict(listed) if isinstance(listed, (list, tuple)) else {}
         parent = headers.get(b"traceparent")
-        Exchange.__init__(self, recorder, None if parent is None else parent.decode("latin-1"))
+        Exchange.__init__(self, recorder, scope, None if parent is None else parent.decode("latin-1"))
         self.headers = headers
-        self._take(scope)
-
-    def _take(self, request: MutableMapping[str, Any]) -> None:
-        # Applications change the scope while they dispatch; this is what the server said.
-        self.scope = dict(request)
 
     def fail(self, error: BaseException) -> None:
         """Note what the application raised."""
@@ -62,42 +58,43 @@ class _AsgiExchange(Exchange):
         except Exception:
             self.recorder.fault()
         finally:
-            self.scope, self.headers, self.response_headers = _NOTHING, _NOTHING, None
+            self.request, self.headers, self.response_headers = NOTHING, NOTHING, None
 
     def _emit(self, now_s: float) -> None:
         raise NotImplementedError
 
-    def _hit(self, end_s: float, *, method: str | None, request_bytes: int | None, sent_bytes: int) -> bytes | None:
+    def _hit(self, end_s: float, method: str | None, request_bytes: int | None, sent_bytes: int) -> bytes | None:
         """Return the event, encoded, with what the scope says; None if it is not to be recorded."""
-        recorder, scope, headers = self.recorder, self.scope, self.headers
-        scheme, host, port = scope.get("scheme") or ("http" if method else "ws"), headers.get(b"host"), None
+        recorder, headers = self.recorder, self.headers
+        path, query, scheme, client, version, server = map(self.request.get, _ASKED)
+        scheme, host, port = scheme or ("http" if method else "ws"), headers.get(b"host"), None
         if not host:
-            server = scope.get("server") or ("", None)
+            server = server or ("", None)
             host, port = valid(server[0] or "").encode(), server[1] if type(server[1]) is int else None
-        status = int(self.status) if isinstance(self.status, int) and 0 <= self.status < 1000 else None
-        path, query, client = valid(scope["path"]), scope.get("query_string"), scope.get("client")
-        peer, header = valid(client[0] or "") if client else "", recorder.proxy_header
-        asked = from_bytes(query) if query else ""
+        path, asked = valid(path or ""), from_bytes(query) if query else ""
         if recorder.chooses and not recorder.allows(scheme, host, path, asked):
             return None
+        peer, header = (client[0] or "") if client else "", recorder.proxy_header
+        first_s = self.first_s
         return encode_hit(
-            method,
-            status,
-            self.route,
-            scheme,
-            host,
-            port,
-            scope.get("http_version") or "1.1",
-            request_bytes,
+            (
+                method,
+                self.status if isinstance(self.status, int) else None,
+                self.route,
+                scheme,
+                host,
+                port,
+                version or "1.1",
+                request_bytes,
+            ),
             sent_bytes,
             path,
             recorder.without_secrets(asked) if asked else "",
             peer if header is None else recorder.client(peer, self._forwarded(header.encode())),
             headers.get(b"user-agent"),
             end_s - self.started_s,
-            None if self.first_s is None else self.first_s - self.started_s,
-            self.trace_id,
-            self.span_id,
+            None if first_s is None else first_s - self.started_s,
+            self.identity,
         )
 
     def add_headers(self, http: dict[str, Any]) -> None:
@@ -108,13 +105,13 @@ class _AsgiExchange(Exchange):
             if found:
                 http["response"]["header"] = found
         if recorder.request_headers:
-            found = _allowed(recorder, self.scope["headers"], recorder.request_headers)
+            found = _allowed(recorder, self.request["headers"], recorder.request_headers)
             if found:
                 http["request"]["header"] = found
 
     def _forwarded(self, wanted: bytes) -> str:
         # A list may come in several lines; their order is that of the list.
-        return b",".join(value for name, value in self.scope["headers"] if name == wanted).decode("latin-1")
+        return b",".join(value for name, value in self.request["headers"] if name == wanted).decode("latin-1")
 
 
 class HttpExchange(_AsgiExchange):
@@ -181,7 +178,7 @@ class HttpExchange(_AsgiExchange):
             return not message.get("more_trailers")
         return False
 
-    def _count(self, message: _Message, at_s: float | None = None) -> None:
+    def _count(self, message: _Message) -> None:
         kind = message["type"]
         if kind == "http.response.body":
             size = len(message.get("body") or b"")
@@ -192,17 +189,21 @@ class HttpExchange(_AsgiExchange):
             size = (number(announced[0].decode("latin-1")) if announced else None) or 0
         if size:
             if self.first_s is None:
-                self.first_s = _clock() if at_s is None else at_s
+                self.first_s = _clock()
             self.sent_bytes += size
 
     async def _last(self, send: _Send, message: _Message) -> None:
         await send(message)
-        self.ended_s = _clock()
+        ended_s = self.ended_s = _clock()
         if message["type"] == "http.response.body":
             try:
-                self._count(message, self.ended_s)
+                size = len(message.get("body") or b"")
             except TypeError:  # a body that is wrong, which a server has let pass
-                pass
+                return
+            if size:
+                self.sent_bytes += size
+                if self.first_s is None:
+                    self.first_s = ended_s
 
     def fail(self, error: BaseException) -> None:
         """Note what the application raised: of the response, or of its work in the background."""
@@ -224,27 +225,27 @@ class HttpExchange(_AsgiExchange):
                 self.error_type, self.status = "no_response", 500
             else:
                 self.error_type = "incomplete_response"
-        method = self.scope["method"]
+        method = self.request["method"]
         length = self.headers.get(b"content-length")
         announced = None if length is None else number(length.decode("latin-1"))
         hit = self._hit(
             now_s if ended_s is None else ended_s,
-            method=method,
-            request_bytes=self.received_bytes if announced is None else announced,
-            sent_bytes=0 if method == "HEAD" else self.sent_bytes,
+            method,
+            self.received_bytes if announced is None else announced,
+            0 if method == "HEAD" else self.sent_bytes,
         )
         if hit is None:
             return
         background_s = 0.0 if ended_s is None else now_s - ended_s
         if background_s < _LEAST_BACKGROUND_S and self.background_error_type is None:
-            self.recorder.emit_hit(self, hit, self.scope)
+            self.recorder.emit_hit(self, hit, self.request)
             return
         event = self.recorder.document(self, hit)
         background: dict[str, Any] = {"duration": background_s}
         event["background"] = background
         if self.background_error_type is not None:
             background["error"] = {"type": self.background_error_type}
-        self.recorder.emit_document(HIT, event, self.scope, time.time() - background_s)
+        self.recorder.emit_document(HIT, event, self.request, time.time() - background_s)
 
 
 class WebSocketExchange(_AsgiExchange):
@@ -309,7 +310,7 @@ class WebSocketExchange(_AsgiExchange):
             self.status = 500  # which servers send to a handshake that fails
 
     def _emit(self, now_s: float) -> None:
-        hit = self._hit(now_s, method=None, request_bytes=None, sent_bytes=0)
+        hit = self._hit(now_s, None, None, 0)
         if hit is None:
             return
         event = self.recorder.document(self, hit)
@@ -323,7 +324,7 @@ class WebSocketExchange(_AsgiExchange):
         if self.subprotocol:
             session["subprotocol"] = valid(self.subprotocol)
         event["websocket"] = session
-        self.recorder.emit_document(SESSION, event, self.scope, None)
+        self.recorder.emit_document(SESSION, event, self.request, None)
 
 
 def _size(message: _Message) -> int:

@@ -12,7 +12,13 @@ from eventstorm_integrations.http.trace import identify
 if TYPE_CHECKING:
     from eventstorm_integrations.http.recorder import Recorder
 
-__all__ = ["EXCHANGE_KEY", "Exchange"]
+__all__ = ["EXCHANGE_KEY", "NOTHING", "Exchange", "get_common", "set_common"]
+
+NOTHING: dict[Any, Any] = {}
+"""What stands for the parts of a request that is over."""
+
+# Bound once, since each request calls them four times.
+get_common, set_common = common_fields.get, common_fields.set
 
 EXCHANGE_KEY = "eventstorm.exchange"
 """Where a WSGI environ or an ASGI scope holds its `Exchange`: who finds one there is inside of another middleware."""
@@ -23,7 +29,10 @@ class Exchange:
 
     Attributes:
         recorder: what will build the event and emit it.
+        identity: the ``trace_id`` and ``span_id``.
         common: the fields that events emitted meanwhile carry.
+        request: a copy of the environ or the scope, as the server made it: applications change theirs while they
+            dispatch. Empty when it is over.
         route: the template of the route, set by the framework's integration; None for no route.
         route_prefix: that of the mounts passed on the way to the route.
         started_s: on the clock of `time.perf_counter`, as `first_s`.
@@ -41,13 +50,13 @@ class Exchange:
     error_type: str | None = None
     done = False
 
-    def __init__(self, recorder: Recorder, traceparent: str | None) -> None:
+    def __init__(self, recorder: Recorder, request: Mapping[str, Any], traceparent: str | None) -> None:
         self.recorder = recorder
         self.started_s = time.perf_counter()
-        self.trace_id, self.span_id = identify(traceparent)
-        mine = {"trace_id": self.trace_id, "span_id": self.span_id}
-        outer = common_fields.get()
-        self.common: Mapping[str, Any] | None = mine if outer is None else {**outer, **mine}
+        self.request = dict(request)
+        self.identity = identity = identify(traceparent)
+        outer = get_common()
+        self.common: Mapping[str, Any] | None = identity if outer is None else {**outer, **identity}
 
     def adopt(self, recorder: Recorder, request: Mapping[str, Any]) -> None:
         """Let the recorder of a middleware further in decide, with the request as it came there.
@@ -57,7 +66,7 @@ class Exchange:
         if self.recorder.by_default and not recorder.by_default:
             self.recorder = recorder
             # Without the exchange itself, which would hold itself.
-            self._take({key: value for key, value in request.items() if key != EXCHANGE_KEY})
+            self.request = {key: value for key, value in request.items() if key != EXCHANGE_KEY}
 
     def __deepcopy__(self, memo: object) -> Exchange:
         """Stay the same where an application copies its environ or scope: the request is the same too."""
@@ -69,8 +78,4 @@ class Exchange:
 
     def add_headers(self, http: dict[str, Any]) -> None:
         """Add to a document ``http`` the headers that are to be recorded."""
-        raise NotImplementedError
-
-    def _take(self, request: Any) -> None:
-        """Keep a copy of the environ or the scope."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import bson
 
@@ -22,23 +22,29 @@ _METHODS = frozenset(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"
 _MAX_METHOD = 40
 _LARGE = 2**31  # what has no place in the 32 bits that most sizes take
 
+Alike = tuple[str | None, str | int | None, str | None, str, str | bytes, int | None, str, int | None]
+"""What many requests have alike: method, status, route, scheme, host, port, version and bytes of the request."""
+_METHOD: Final = 0
+_SCHEME: Final = 3
+_REQUEST_BYTES: Final = 7
+
 # More than most programs have routes, times the names that they are called by. With the longest texts that are kept,
 # each of the tables below takes 2 MB.
 _MOST_KEPT = 2000
 _MOST_KEPT_BYTES = 500
 
 # Each begins with the type and the name of a field.
+_URL, _PATH, _QUERY = b"\x03url\0", b"\x02path\0", b"\x02query\0"
 _DURATION, _FIRST = b"\x01duration\0", b"\x01time_to_first_byte\0"
 _TRACE, _SPAN = b"\x02trace_id\0", b"\x02span_id\0"
-_URL, _PATH, _QUERY = b"\x03url\0", b"\x02path\0", b"\x02query\0"
-_URL_SIZE = 14  # of the length, and of the path's type, name and length
+_URL_SIZE = 29  # of the length, and of the types, names, lengths and ends of path and scheme
 _pack_length = struct.Struct("<i").pack
-# And the ends of the documents body, response and http.
-_pack_size, _pack_large_size = struct.Struct("<i3x").pack, struct.Struct("<q3x").pack
 _pack_url = struct.Struct("<5si6si").pack
 _pack_query = struct.Struct("<x7si").pack  # after the end of the path
-_pack_trace = struct.Struct("<10sd10si32sx9si16sx").pack
-_pack_first = struct.Struct("<20sd").pack
+# The size ends the documents body, response and http.
+_pack_rest = struct.Struct("<i3x10sd10si32sx9si16sx20sd").pack
+_pack_large_rest = struct.Struct("<q3x10sd10si32sx9si16sx20sd").pack
+_FIRST_SIZE = 28
 
 
 class _Kept(dict[Any, bytes]):
@@ -58,9 +64,9 @@ class _Kept(dict[Any, bytes]):
         return made
 
 
-def _head(key: tuple[Any, ...]) -> bytes:
-    """Return the fields that end with ``http``, up to the number that is the size of the response's body."""
-    method, status, route, scheme, host, port, version, request_bytes, is_large = key
+def _head(alike: Alike, *, is_large: bool = False) -> bytes:
+    """Return the end of ``url`` and the fields up to the number that is the size of the response's body."""
+    method, status, route, scheme, host, port, version, request_bytes = alike
     address, named_port = _split_host(from_header(host))
     if named_port is not None:
         port = named_port
@@ -70,17 +76,23 @@ def _head(key: tuple[Any, ...]) -> bytes:
     if method in _METHODS:
         request["method"] = method
     elif method is not None:
-        request["method"], request["method_original"] = "_OTHER", valid(method)
+        request["method"], request["method_original"] = "_OTHER", valid(method[:_MAX_METHOD])
     if request_bytes is not None:
         request["body"] = {"size": request_bytes}
     http: dict[str, Any] = {"request": request}
     if route is not None:
         http["route"] = route
-    response: dict[str, Any] = {} if status is None else {"status_code": status}
+    response: dict[str, Any] = {}
+    if isinstance(status, str):
+        if status.isdigit() and status.isascii():
+            response["status_code"] = int(status)
+    elif status is not None and 0 <= status < 1000:
+        response["status_code"] = int(status)
     http["response"] = {**response, "body": {"size": _LARGE if is_large else 0}}
-    protocol = {"protocol": {"version": version}}
+    protocol = {"protocol": {"version": version.removeprefix("HTTP/")}}
     encoded = bson.encode({"server": {"address": address, "port": port}, "network": protocol, "http": http})
-    return encoded[4 : -12 if is_large else -8]  # without the length, the size, and the ends of four documents
+    url_end = b"\0" + bson.encode({"scheme": scheme})[4:]  # after the end of path or query
+    return url_end + encoded[4 : -12 if is_large else -8]  # without the length, size and ends of documents
 
 
 def _split_host(host: str) -> tuple[str, int | None]:
@@ -98,19 +110,11 @@ def _split_host(host: str) -> tuple[str, int | None]:
 
 _heads = _Kept(_head)
 _agents = _Kept(lambda agent: bson.encode({"user_agent": {"original": from_header(agent)}})[4:-1])
-_schemes = _Kept(lambda scheme: b"\0" + bson.encode({"scheme": scheme})[4:])  # after the end of path or query; ends url
-_clients = _Kept(lambda address: bson.encode({"client": {"address": address}})[4:-1])
+_clients = _Kept(lambda address: bson.encode({"client": {"address": valid(address)}})[4:-1])
 
 
 def encode_hit(
-    method: str | None,
-    status: int | None,
-    route: str | None,
-    scheme: str,
-    host: str | bytes,
-    port: int | None,
-    version: str,
-    request_bytes: int | None,
+    alike: Alike,
     sent_bytes: int,
     path: str,
     query: str,
@@ -118,52 +122,51 @@ def encode_hit(
     agent: str | bytes | None,
     duration_s: float,
     first_s: float | None,
-    trace_id: str,
-    span_id: str,
+    identity: dict[str, str],
 ) -> bytes:
     """Return the event ``http.hit`` of a request, encoded.
 
     Given by position, since names would take a quarter of the time that all of this takes.
 
     Args:
-        method: as the client wrote it; None for a WebSocket.
-        status: the response's; None if it had none.
-        route: the template that the path matched; None for none.
-        scheme: such as ``https``.
-        host: the header Host, else the server's name: bytes, or a string whose characters stand for bytes (PEP 3333).
-        port: the server's, unless `host` has one; None for the usual one.
-        version: the protocol's, such as ``1.1``.
-        request_bytes: of the request's body; None if that is not known.
+        alike: of these,
+
+            - the method, as the client wrote it; None for a WebSocket,
+            - the response's status, as a number or its digits; None if it had none,
+            - the template that the path matched; None for none,
+            - the scheme, such as ``https``,
+            - the header Host, else the server's name: bytes, or a string whose characters stand for bytes (PEP 3333),
+            - the server's port, unless that has one; None for the usual one,
+            - the protocol's version, such as ``1.1`` or ``HTTP/1.1``,
+            - the bytes of the request's body; None if they are not known.
         sent_bytes: of the response's body.
         path: decoded, as valid text.
         query: as valid text, without the question mark, and without secrets.
-        client: the client's address; empty for none.
-        agent: the header User-Agent, in the form of `host`; None for none.
+        client: the client's address, as the server says it; empty for none.
+        agent: the header User-Agent, in the form of the host; None for none.
         duration_s: of the request.
         first_s: from the request's beginning to the first byte of the response's body; None for none.
-        trace_id: 32 hexadecimal digits.
-        span_id: 16 of them.
+        identity: ``trace_id``, of 32 hexadecimal digits, and ``span_id``, of 16.
     """
-    if method is not None and method not in _METHODS:
-        method = method[:_MAX_METHOD]
-    path_bytes, scheme_bytes, query_bytes = path.encode(), _schemes[scheme], b""
+    path_bytes, query_bytes = path.encode(), b""
     if query:
         query_bytes = query.encode()
         query_bytes = _pack_query(_QUERY, len(query_bytes) + 1) + query_bytes
     is_large = sent_bytes >= _LARGE
-    alike = (method, status, route, scheme, host, port, version, request_bytes, is_large)
-    url_size = _URL_SIZE + len(path_bytes) + len(query_bytes) + len(scheme_bytes)
+    # What a client sent has any size, and any method, of which few are worth keeping.
+    is_kept = alike[_METHOD] in _METHODS and not (is_large or alike[_REQUEST_BYTES])
+    head = _heads[alike] if is_kept else _head(alike, is_large=is_large)
+    url_size = _URL_SIZE + len(path_bytes) + len(query_bytes) + len(alike[_SCHEME].encode())
+    trace_id, span_id = identity["trace_id"].encode(), identity["span_id"].encode()
+    pack_rest = _pack_large_rest if is_large else _pack_rest
+    rest = pack_rest(sent_bytes, _DURATION, duration_s, _TRACE, 33, trace_id, _SPAN, 17, span_id, _FIRST, first_s or 0)
     fields = b"".join(
         (
-            # What a client sent has any size, of which few are worth keeping.
-            _head(alike) if request_bytes else _heads[alike],
-            _pack_large_size(sent_bytes) if is_large else _pack_size(sent_bytes),
             _pack_url(_URL, url_size, _PATH, len(path_bytes) + 1),
             path_bytes,
             query_bytes,
-            scheme_bytes,
-            _pack_trace(_DURATION, duration_s, _TRACE, 33, trace_id.encode(), _SPAN, 17, span_id.encode()),
-            b"" if first_s is None else _pack_first(_FIRST, first_s),
+            head,
+            rest[:-_FIRST_SIZE] if first_s is None else rest,
             _clients[client] if client else b"",
             b"" if agent is None else _agents[agent],
             b"\0",

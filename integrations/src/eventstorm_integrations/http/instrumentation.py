@@ -144,12 +144,12 @@ class Instrumentation(Generic[App]):
 
         So it is where it is recorded further out already, unless by default, and the program asks for it here.
         """
+        outer = request.get(EXCHANGE_KEY)
+        if outer is not None and not (outer.done or outer.recorder.by_default):
+            return None
         entry = self._apps.get(id(app))
         mine = self._all if entry is None else entry[1]
-        outer = request.get(EXCHANGE_KEY)
-        if outer is None or mine is None or outer.done or (outer.recorder.by_default and not mine.by_default):
-            return mine
-        return None
+        return mine if outer is None or mine is None or outer.done or not mine.by_default else None
 
     def fault(self) -> None:
         """Count and log the exception that is being handled: what a route is could not be told."""

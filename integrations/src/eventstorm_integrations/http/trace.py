@@ -20,7 +20,7 @@ _MAX_TRACEPARENT = 512
 _random = random.Random()
 # Made some at a time: amid a request the generator's code is no longer in the processor's caches, and takes five times
 # as long as in a row.
-_identities: list[tuple[str, str]] = []
+_identities: list[dict[str, str]] = []
 _AT_A_TIME = 128
 _seeded = False
 
@@ -34,8 +34,8 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def identify(traceparent: str | None) -> tuple[str, str]:
-    """Return a trace's and a span's identity in hexadecimal, given the request's header if it has one."""
+def identify(traceparent: str | None) -> dict[str, str]:
+    """Return ``trace_id`` and ``span_id`` in hexadecimal, given the request's header if it has one."""
     # Never imported here. While somebody imports it, the function may not be there yet.
     opentelemetry = sys.modules.get("opentelemetry.trace")
     if opentelemetry is not None:
@@ -43,11 +43,11 @@ def identify(traceparent: str | None) -> tuple[str, str]:
         if current_span is not None:
             context = current_span().get_span_context()
             if context.is_valid:
-                return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+                return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
     if traceparent is not None:
         given = parse_traceparent(traceparent)
         if given is not None:
-            return given
+            return {"trace_id": given[0], "span_id": given[1]}
     try:
         return _identities.pop()
     except IndexError:
@@ -71,12 +71,14 @@ def draw() -> float:
     return _random.random()
 
 
-def _more() -> tuple[str, str]:
+def _more() -> dict[str, str]:
     """Return new identities, and keep some for the next requests."""
     if not _seeded:
         _seed()
     digits = _random.getrandbits(192 * _AT_A_TIME).to_bytes(24 * _AT_A_TIME, "big").hex()
-    made = [(digits[at : at + 32], digits[at + 32 : at + 48]) for at in range(0, len(digits), 48)]
+    made = [
+        {"trace_id": digits[at : at + 32], "span_id": digits[at + 32 : at + 48]} for at in range(0, len(digits), 48)
+    ]
     mine = made.pop()
     _identities.extend(made)
     return mine

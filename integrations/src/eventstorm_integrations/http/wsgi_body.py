@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
+from sys import exc_info
 from typing import Any
 
-from eventstorm.context import common_fields
+from eventstorm_integrations.http.exchange import get_common, set_common
 from eventstorm_integrations.http.text import number
 from eventstorm_integrations.http.wsgi_exchange import WsgiExchange
 
@@ -72,7 +72,7 @@ class ListBody(_Watched):
 
     def _account(self) -> None:
         exchange, chunks, steps = self._exchange, self._result, self._steps
-        if _is_interrupted(steps):
+        if exc_info()[1] is not None and _is_interrupted(steps):
             exchange.leave()
         left = len(chunks) if steps is None else steps.__length_hint__()
         if left:
@@ -114,11 +114,11 @@ class KnownBody(_Watched):
 
     def _account(self) -> None:
         exchange, steps = self._exchange, self._steps
-        if self._chunk and steps is not None and not steps.__length_hint__():
+        if steps is not None and self._chunk and not steps.__length_hint__():
             exchange.sent_bytes += len(self._chunk)
         else:
             exchange.first_s = None
-        if _is_interrupted(steps):
+        if exc_info()[1] is not None and _is_interrupted(steps):
             exchange.leave()
 
 
@@ -132,8 +132,8 @@ class _Steps(_Held):
 
     def __next__(self) -> bytes:
         exchange = self._exchange
-        outer = common_fields.get()
-        common_fields.set(exchange.common)
+        outer = get_common()
+        set_common(exchange.common)
         try:
             chunk: bytes = next(self._result)
         except StopIteration:
@@ -144,8 +144,8 @@ class _Steps(_Held):
             raise
         finally:
             # As `keep_context` does, at half the cost; it is paid for each chunk.
-            exchange.common = common_fields.get()
-            common_fields.set(outer)
+            exchange.common = get_common()
+            set_common(outer)
         exchange.count(chunk)
         return chunk
 
@@ -157,8 +157,8 @@ class Body(_Watched, _Steps):
 
     def __iter__(self) -> Iterator[bytes]:
         exchange, result = self._exchange, self._result
-        outer = common_fields.get()
-        common_fields.set(exchange.common)
+        outer = get_common()
+        set_common(exchange.common)
         try:
             steps = iter(result)
         except BaseException as error:
@@ -186,11 +186,11 @@ class SizedBody(Body):
 
 
 def _is_interrupted(steps: Any) -> bool:
-    """Tell whether an exception goes by, perhaps since the last chunk that was taken could not be sent.
+    """Tell whether an exception that goes by may be that the last chunk that was taken could not be sent.
 
     Then an iterator over a list or a tuple, unlike one that has come to its end, still refers to what it is of.
     """
-    return sys.exc_info()[1] is not None and (steps is None or len(steps.__reduce__()) > 2)
+    return steps is None or len(steps.__reduce__()) > 2
 
 
 def watch_file(exchange: WsgiExchange, file: Any) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from eventstorm.context import common_fields
-from eventstorm_integrations.http.exchange import Exchange
+from eventstorm_integrations.http.exchange import NOTHING, Exchange, get_common, set_common
 from eventstorm_integrations.http.hit import encode_hit
 from eventstorm_integrations.http.recorder import HIT, Recorder
 from eventstorm_integrations.http.text import from_latin1, number, type_name
@@ -19,9 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["WsgiExchange"]
 
-_NOTHING: dict[str, Any] = {}
-
 _clock = time.perf_counter
+
+# What a hit tells of the environ; `map` asks for all of it at once.
+_ASKED = (
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "wsgi.url_scheme",
+    "HTTP_HOST",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "CONTENT_LENGTH",
+    "REMOTE_ADDR",
+    "HTTP_USER_AGENT",
+)
 
 
 class WsgiExchange(Exchange):
@@ -42,15 +53,10 @@ class WsgiExchange(Exchange):
     known: tuple[Any, bytes] | None = None
 
     def __init__(self, recorder: Recorder, environ: WSGIEnvironment) -> None:
-        Exchange.__init__(self, recorder, environ.get("HTTP_TRACEPARENT"))
-        self._take(environ)
+        Exchange.__init__(self, recorder, environ, environ.get("HTTP_TRACEPARENT"))
         wrapper = environ.get("wsgi.file_wrapper")
         if wrapper is not None and not isinstance(wrapper, type):
             environ["wsgi.file_wrapper"] = self._remembering(wrapper)
-
-    def _take(self, request: dict[str, Any]) -> None:
-        # Applications change the environ while they dispatch; this is what the server said.
-        self.environ = request.copy()
 
     def _remembering(self, wrapper: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a function such as uWSGI's, whose results only their identity tells from others."""
@@ -65,22 +71,22 @@ class WsgiExchange(Exchange):
 
     def is_file(self, result: object) -> bool:
         """Tell whether `result` is of ``wsgi.file_wrapper``: servers that send such files by themselves look for it."""
-        wrapper = self.environ.get("wsgi.file_wrapper")
+        wrapper = self.request.get("wsgi.file_wrapper")
         if isinstance(wrapper, type):
             return isinstance(result, wrapper)
         return self.made_files is not None and id(result) in self.made_files
 
     def keep_context(self, outer: Any) -> None:
         """Leave the request's context, and remember it as the application left it."""
-        self.common = common_fields.get()
-        common_fields.set(outer)
+        self.common = get_common()
+        set_common(outer)
 
     def close(self, close: Callable[[], Any] | None) -> None:
         """Close what the application returned, if that can be closed, in the request's context; emit the event."""
         try:
             if close is not None:
-                outer = common_fields.get()
-                common_fields.set(self.common)
+                outer = get_common()
+                set_common(self.common)
                 try:
                     close()
                 finally:
@@ -127,40 +133,42 @@ class WsgiExchange(Exchange):
         except Exception:
             self.recorder.fault()
         finally:
-            self.environ = _NOTHING
+            self.request = NOTHING
 
     def _emit(self, end_s: float) -> None:
-        recorder, environ = self.recorder, self.environ
-        get = environ.get
-        scheme, host, port = get("wsgi.url_scheme", "http"), get("HTTP_HOST"), None
-        if not host:
-            host, port = get("SERVER_NAME", ""), number(str(get("SERVER_PORT", "")))  # hypercorn has a number there
-        path, query = from_latin1(get("SCRIPT_NAME", "") + get("PATH_INFO", "")), get("QUERY_STRING")
+        recorder, environ = self.recorder, self.request
+        method, script, path, query, scheme, host, port, version, length, peer, agent = map(environ.get, _ASKED)
+        method, scheme, path = method or "GET", scheme or "http", from_latin1((script or "") + (path or ""))
         query = from_latin1(query) if query else ""
+        if host:
+            port = None
+        else:
+            host, port = environ.get("SERVER_NAME", ""), number(str(port or ""))  # hypercorn has a number there
         if recorder.chooses and not recorder.allows(scheme, host, path, query):
             return
-        method, length, header = get("REQUEST_METHOD", "GET"), get("CONTENT_LENGTH"), recorder.proxy_header
-        peer, request_bytes = get("REMOTE_ADDR") or "", number(length) if length else None
+        request_bytes = number(length) if length else None
         if request_bytes is None and "HTTP_TRANSFER_ENCODING" not in environ:
             request_bytes = 0
+        header, first_s = recorder.proxy_header, self.first_s
         hit = encode_hit(
-            method,
-            _status_code(str(self.status)[:3]),
-            self.route,
-            scheme,
-            host,
-            port,
-            get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
-            request_bytes,
+            (
+                method,
+                str(self.status)[:3],
+                self.route,
+                scheme,
+                host,
+                port,
+                version or "HTTP/1.1",
+                request_bytes,
+            ),
             0 if method == "HEAD" else self.sent_bytes,
             path,
             recorder.without_secrets(query) if query else "",
-            peer if header is None else recorder.client(peer, get(_variable(header), "")),
-            get("HTTP_USER_AGENT"),
+            peer or "" if header is None else recorder.client(peer or "", environ.get(_variable(header), "")),
+            agent,
             end_s - self.started_s,
-            None if self.first_s is None else self.first_s - self.started_s,
-            self.trace_id,
-            self.span_id,
+            None if first_s is None else first_s - self.started_s,
+            self.identity,
         )
         recorder.emit_hit(self, hit, environ)
 
@@ -175,7 +183,7 @@ class WsgiExchange(Exchange):
             if pairs:
                 http["response"]["header"] = recorder.headers(pairs)
         if recorder.request_headers:
-            values = [(name, self.environ.get(_variable(name))) for name in recorder.request_headers]
+            values = [(name, self.request.get(_variable(name))) for name in recorder.request_headers]
             found = recorder.headers((name, from_latin1(value)) for name, value in values if value is not None)
             if found:
                 http["request"]["header"] = found
@@ -184,9 +192,3 @@ class WsgiExchange(Exchange):
 def _variable(header: str) -> str:
     name = header.upper().replace("-", "_")
     return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
-
-
-# Applications have few; one that makes up others pushes these out, and that is all.
-@lru_cache(maxsize=256)
-def _status_code(digits: str) -> int | None:
-    return int(digits) if digits.isdigit() and digits.isascii() else None
