@@ -6,14 +6,17 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from eventstorm import Source
+from eventstorm._system import native
 from sdk.peer import Peer, wait_until
 from sdk.test_publish import free_endpoint
 
@@ -159,3 +162,8 @@ def test_a_reconfiguration_amid_emits_mixes_no_topics(peer: Peer) -> None:
     source.close()
     for number in range(4):
         assert all(event["name"] == f"t.{number}" for event in peer.events(f"t.{number}"))
+
+
+def test_gevent_that_another_thread_still_imports_has_replaced_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gevent.monkey", types.ModuleType("gevent.monkey"))
+    assert native("time", "sleep") is time.sleep

@@ -23,9 +23,9 @@ def wake_pipe() -> tuple[int, int]:
 
 def native(module: str, name: str) -> Any:
     """Return the operating system's own function, also where gevent replaced it."""
-    if "gevent.monkey" in sys.modules:
-        return sys.modules["gevent.monkey"].get_original(module, name)
-    return getattr(sys.modules[module], name)
+    # Not there yet while another thread imports gevent, which has replaced nothing by then.
+    get_original = getattr(sys.modules.get("gevent.monkey"), "get_original", None)
+    return getattr(sys.modules[module], name) if get_original is None else get_original(module, name)
 
 
 def imports_take_locks_of_gevent() -> bool:
