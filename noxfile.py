@@ -21,7 +21,7 @@ DEFAULT_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 # Never dependencies: what the benchmarks compare with, what they serve applications with, and playwright for the page.
 PEERS = ["fluent-logger", "opentelemetry-sdk", "playwright", "pyarrow", "sentry-sdk", "structlog"]
 INSTRUMENTATIONS = [f"opentelemetry-instrumentation-{each}" for each in ("asgi", "flask", "starlette", "wsgi")]
-SERVERS = ["flask", "gunicorn", "httptools", "starlette", "uvicorn", "uvloop"]
+SERVERS = ["fastapi", "flask", "gunicorn", "httptools", "starlette", "uvicorn", "uvloop"]
 
 FRAMEWORKS = ["django", "fastapi", "flask", "litestar", "starlette"]
 SERVED_BY = ["gunicorn", "hypercorn", "uvicorn", "waitress", "werkzeug"]

@@ -32,9 +32,14 @@ SERVERS = {
         "starlette",
         ("uvicorn", "--http=httptools", "--loop=uvloop", "--no-access-log", "--log-level=warning"),
     ),
+    "gunicorn, the example shop of Flask": ("shop", ("gunicorn", "--workers=1", "--log-level=warning")),
+    "uvicorn with httptools and uvloop, the example shop of FastAPI": (
+        "fast_shop",
+        ("uvicorn", "--http=httptools", "--loop=uvloop", "--no-access-log", "--log-level=warning"),
+    ),
 }
 HERE = Path(__file__).parent
-PATH = "/item/4711?page=2"
+SHOP = HERE.parents[1] / "examples" / "shop"
 
 
 def run(quick: bool) -> list[Result]:
@@ -111,12 +116,12 @@ def _serving(command: tuple[str, ...], application: str, endpoint: str) -> Itera
     port = free_port()
     program, *options = command
     where = [f"--bind=127.0.0.1:{port}"] if program == "gunicorn" else [f"--port={port}"]
-    environment = {"EVENTSTORM_ENDPOINT": endpoint, "PYTHONPATH": str(HERE)}
+    environment = {"EVENTSTORM_ENDPOINT": endpoint, "PYTHONPATH": os.pathsep.join([str(HERE), str(SHOP)])}
     with process(
         *("taskset", "-c", "0", sys.executable, "-m", program, *options, *where, f"web_applications:{application}"),
         environment=environment,
     ):
-        url = f"http://127.0.0.1:{port}{PATH}"
+        url = f"http://127.0.0.1:{port}/item/3?page=2"
         until(lambda: urllib.request.urlopen(url, timeout=5).status == 200, 30)
         yield url
 

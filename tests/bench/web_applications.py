@@ -6,6 +6,7 @@ A server is given ``web_applications:wsgi_bare``, or any other pair of `APPLICAT
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import sys
 import time
@@ -100,7 +101,24 @@ def _starlette() -> Any:
     return Starlette(routes=[Route("/item/{number:int}", item)])
 
 
-APPLICATIONS: dict[str, Callable[[], Any]] = {"wsgi": _wsgi, "asgi": _asgi, "flask": _flask, "starlette": _starlette}
+def _shop() -> Any:
+    """Of `examples/shop`, which must be where modules are looked for."""
+    return importlib.import_module("shop").app
+
+
+def _fast_shop() -> Any:
+    return importlib.import_module("fast_shop").app
+
+
+APPLICATIONS: dict[str, Callable[[], Any]] = {
+    "wsgi": _wsgi,
+    "asgi": _asgi,
+    "flask": _flask,
+    "starlette": _starlette,
+    "shop": _shop,
+    "fast_shop": _fast_shop,
+}
+FLASK = ("flask", "shop")
 
 
 def _bare(kind: str) -> Any:
@@ -117,7 +135,7 @@ def _eventstorm(kind: str) -> Any:
         import eventstorm_integrations.asgi
 
         return eventstorm_integrations.asgi.EventstormMiddleware(app)
-    if kind == "flask":
+    if kind in FLASK:
         import eventstorm_integrations.flask
 
         eventstorm_integrations.flask.instrument_app(app)
@@ -171,7 +189,7 @@ def _least(kind: str) -> Any:
         if scope["type"] == "http":
             hit(status, size, start_s)
 
-    if kind == "flask":
+    if kind in FLASK:
         whole, app.wsgi_app = app.wsgi_app, wsgi
         return app
     whole = app
@@ -201,7 +219,7 @@ def _opentelemetry(kind: str) -> Any:
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as AsgiMiddleware
 
         return AsgiMiddleware(app)
-    if kind == "flask":
+    if kind in FLASK:
         from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
         FlaskInstrumentor().instrument_app(app)
@@ -220,7 +238,7 @@ def _sentry(kind: str) -> Any:
         def capture_envelope(self, envelope: object) -> None: ...
 
     integrations: list[Any] = []
-    if kind == "flask":
+    if kind in FLASK:
         from sentry_sdk.integrations.flask import FlaskIntegration
 
         integrations.append(FlaskIntegration())
@@ -263,7 +281,7 @@ def application(kind: str, tool: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    kind, _, tool = name.partition("_")
+    kind, _, tool = name.rpartition("_")
     if kind in APPLICATIONS and tool in TOOLS:
         return application(kind, tool)
     raise AttributeError(name)
