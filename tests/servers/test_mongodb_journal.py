@@ -170,6 +170,25 @@ def test_two_sinks_do_not_write_the_same_books(open_it: Open) -> None:
     assert len(list(second.read())) == 3
 
 
+def test_a_sink_that_was_taken_over_during_an_insertion_that_fails_undoes_nothing(
+    open_it: Open, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since its successor may have stored these very events."""
+    deposed, successor = open_it(), open_it()
+    batch = batch_of(events_of([DOCUMENTS["plain"]] * 3))
+    insert_all = MongoStore._insert_all
+
+    def take_over(*_: Any) -> None:
+        monkeypatch.setattr(MongoStore, "_insert_all", insert_all)
+        successor.write([batch], [book_of(batch)])
+        raise ValueError("refused")
+
+    monkeypatch.setattr(MongoStore, "_insert_all", take_over)
+    with pytest.raises(StoreUnavailable, match="another sink has begun to write"):
+        deposed.write([batch], [book_of(batch)])
+    assert numbers_in(database) == [0, 1, 2]
+
+
 def test_a_database_that_is_dropped_under_a_sink_is_made_anew(open_it: Open, database: Any) -> None:
     """Books go on from where the sink knows them to be; what was dropped is gone."""
     store = open_it()

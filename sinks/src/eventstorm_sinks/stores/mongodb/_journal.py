@@ -186,7 +186,14 @@ class Journal:
         self.unfinished = list(spans)
 
     def undo(self) -> None:
-        """Remove what was inserted since `intend`."""
+        """Remove what was inserted since `intend`.
+
+        Raises:
+            StoreUnavailable: another sink has signed the journal, and may have stored these very events.
+        """
+        found = self._collection.find_one({"_id": self._name}, {"owner": 1})
+        if found is not None and found["owner"] != self._owner:
+            raise StoreUnavailable(self._taken_over())
         self._remove(self.unfinished)
         self._replace({"state": "none"})
         self.unfinished = []
