@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import bson
@@ -18,13 +19,14 @@ from hypothesis import strategies as st
 from eventstorm.commands import check
 from eventstorm.errors import EventstormError, StartError
 from eventstorm.wire import Event, event_id
-from eventstorm_sinks.batch import Source, StoredEvent
+from eventstorm_sinks.batch import Source, StoredEvent, StreamKey
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import Reader, StoreUnavailable, open_store
 from eventstorm_sinks.stores._fold import NameCounter, SeriesFold
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, batch_of
 from eventstorm_sinks.stores.mongodb._connect import RAW
 from eventstorm_sinks.stores.mongodb._envelope import Documents, decode_event, encode_events
+from eventstorm_sinks.stores.mongodb._late import Late, Span, uncovered
 from eventstorm_sinks.write import Writer
 from sinks.test_faults import PROGRAM, Process, free_port
 
@@ -195,3 +197,23 @@ def test_names_without_end_take_bounded_memory() -> None:
         counter.add(f"common {number % 3}")
     assert counter.commonest()[:3] == ["common 0", "common 1", "common 2"]
     assert len(counter._counts) <= 20_000
+
+
+def test_what_may_come_late_of_many_streams_costs_each_write_little() -> None:
+    """A killed sink may have begun events of thousands, and each write of the next looks which of them it has."""
+    keys = [StreamKey(number.to_bytes(12, "big"), 0) for number in range(8_000)]
+    spans = [Span(key, "shop.order", 0, 10, ("events",)) for key in keys]
+    late = Late()
+    late.add(spans, time.time() + 600)
+    began_s = time.process_time()
+    for key in keys:
+        late.leave_out(key, [0, 1, 2, 11])
+    assert uncovered(spans, spans) == []
+    assert time.process_time() - began_s < 1  # more than 6 s, if each were compared with each
+    assert [(span.first, span.stop) for span in late.spans()] == [(3, 10)] * len(keys)
+
+
+def test_spans_are_covered_by_those_of_their_stream_alone() -> None:
+    one, other = (Span(StreamKey(bytes(12), tid), "shop.order", 2, 5, ("events",)) for tid in (0, 1))
+    assert uncovered([one, other], [replace(one, first=1, stop=5)]) == [other]
+    assert uncovered([one], [replace(one, first=3)]) == uncovered([one], [replace(one, stop=4)]) == [one]

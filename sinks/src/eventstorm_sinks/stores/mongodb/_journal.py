@@ -49,7 +49,7 @@ from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._books import book_of, document_of, journal_name, plain, share_of
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
-from eventstorm_sinks.stores.mongodb._late import Late, Span
+from eventstorm_sinks.stores.mongodb._late import Late, Span, uncovered
 
 __all__ = ["Journal"]
 
@@ -181,7 +181,7 @@ class Journal:
 
     def intend(self, spans: Sequence[Span]) -> None:
         """Say what is about to be inserted."""
-        self._remove(span for span in self.unfinished if not any(new.covers(span) for new in spans))
+        self._remove(uncovered(self.unfinished, spans))
         self._replace({"state": "intent", "by": self._owner, "spans": [span.said() for span in spans]})
         self.unfinished = list(spans)
 

@@ -12,7 +12,7 @@ import bson
 from eventstorm_sinks.batch import StreamKey
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
 
-__all__ = ["Late", "Span"]
+__all__ = ["Late", "Span", "uncovered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,18 @@ class Span:
         return [*left, replace(self, first=first)] if first < self.stop else left
 
 
+def uncovered(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
+    """Return those spans that none of the others, one for each stream, covers."""
+    of = {other.key: other for other in others}
+    return [span for span in spans if span.key not in of or not of[span.key].covers(span)]
+
+
 class Late:
     """Spans, each until a time in seconds since 1970."""
 
     def __init__(self) -> None:
-        self._until_s: dict[Span, float] = {}
+        # By their streams: there may be thousands, and each write asks for some.
+        self._until_s: dict[StreamKey, dict[Span, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._until_s)
@@ -70,23 +77,27 @@ class Late:
     def add(self, spans: Iterable[Span], until_s: float) -> None:
         """Enter spans; those that are there already stay as they are."""
         for span in spans:
-            self._until_s.setdefault(span, until_s)
+            self._until_s.setdefault(span.key, {}).setdefault(span, until_s)
 
     def leave_out(self, key: StreamKey, numbers: Sequence[int]) -> None:
         """Leave out numbers of a stream, in order, since they are stored by the right way now."""
-        for span, until_s in list(self._until_s.items()):
-            if span.key == key:
-                del self._until_s[span]
-                self.add(span.without(numbers), until_s)
+        for span, until_s in self._until_s.pop(key, {}).items():
+            self.add(span.without(numbers), until_s)
 
     def forget(self, now_s: float) -> None:
         """Forget what is old enough."""
-        self._until_s = {span: until_s for span, until_s in self._until_s.items() if until_s > now_s}
+        before, self._until_s = self._all(), {}
+        for span, until_s in before:
+            if until_s > now_s:
+                self.add([span], until_s)
 
     def spans(self) -> list[Span]:
         """Return all of them."""
-        return list(self._until_s)
+        return [span for span, _ in self._all()]
 
     def said(self) -> list[dict[str, Any]]:
         """Return them as documents."""
-        return [{**span.said(), "until_s": until_s} for span, until_s in self._until_s.items()]
+        return [{**span.said(), "until_s": until_s} for span, until_s in self._all()]
+
+    def _all(self) -> list[tuple[Span, float]]:
+        return [each for spans in self._until_s.values() for each in spans.items()]
