@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import bson
 import pytest
-from pymongo.errors import AutoReconnect, BulkWriteError
+from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout
 
 from eventstorm_sinks.batch import Batch
 from eventstorm_sinks.share import Share
@@ -20,7 +22,8 @@ from eventstorm_sinks.stores.mongodb import MongoStore
 from eventstorm_sinks.stores.mongodb._books import read_books
 from eventstorm_sinks.stores.mongodb._connect import RAW
 from eventstorm_sinks.stores.mongodb._envelope import encode_events
-from eventstorm_sinks.stores.mongodb._journal import Journal
+from eventstorm_sinks.stores.mongodb._journal import LATE_S, Journal
+from eventstorm_sinks.stores.mongodb._late import Span
 
 Open = Callable[..., MongoStore]
 
@@ -239,6 +242,43 @@ def test_what_a_sink_had_left_to_do_when_it_stalled_undoes_nothing_newer(
     monkeypatch.setattr(Journal, "_apply", stall)
     stalling.write(*stale)
     assert {book.tid: book.stored for book in open_it().books()} == ({0: expected} if expected else {}) | {1: 3}
+
+
+def test_looking_for_what_is_late_goes_on_where_its_time_had_ended_and_keeps_nothing_else_from_being_done(
+    open_it: Open, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been looked for after its time is not looked for again."""
+    with monkeypatch.context() as patched:
+        patched.setattr(MongoStore, "_insert_all", lambda *_: (_ for _ in ()).throw(AutoReconnect("paused")))
+        with pytest.raises(StoreUnavailable):
+            open_it().write([STALE, OTHER], [])
+    store = open_it(mongodb_collections="day", keep="30d")
+    assert store.books() == []
+    for batch in (STALE, OTHER):
+        insert_late(database, batch)
+    database.events_20000101.insert_one({"_id": bytes(24)})
+    database.events_books.insert_one({"_id": bytes(12), "write": 1, "gone_s": 0.0})
+    later_s = time.time() + LATE_S + 1
+    monkeypatch.setattr("eventstorm_sinks.stores.mongodb._journal.time", SimpleNamespace(time=lambda: later_s))
+    removed: list[Span] = []
+    remove = Journal._remove
+
+    def remove_one(self: Journal, spans: Iterable[Span]) -> None:
+        for span in spans:
+            if removed:
+                raise NetworkTimeout("no time left")
+            removed.append(span)
+            remove(self, [span])
+
+    monkeypatch.setattr(Journal, "_remove", remove_one)
+    with pytest.raises(StoreUnavailable, match="no time left"):
+        store.maintain()
+    assert numbers_in(database) == [0, 1, 2]
+    assert "events_20000101" not in database.list_collection_names()
+    assert database.events_books.count_documents({"gone_s": {"$exists": True}}) == 0
+    removed.clear()
+    store.maintain()
+    assert numbers_in(database) == []
 
 
 def test_a_stream_that_was_forgotten_leaves_nothing_after_a_while(

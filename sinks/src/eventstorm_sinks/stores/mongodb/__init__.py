@@ -143,12 +143,20 @@ class MongoStore(MongoArchive):
         somebody dropped are made anew by the next write.
         """
         self._layout.forget_prepared()
-        with guarded(self._connection.name), pymongo.timeout(self._settings.sql_timeout_s):
-            with self._uses_journal:
-                self._journal.remove_late()
-                self._journal.remove_gone()
-            for name in self._layout.drop_old_days(int(time.time() * 1000)):
-                logger.info("%s: dropped %s by age", self._connection.name, name)
+        limit = pymongo.timeout(self._settings.sql_timeout_s)
+        with guarded(self._connection.name), limit, contextlib.ExitStack() as duties:
+            # Each is done whatever becomes of the others, and last the first one here, which may take long.
+            duties.callback(self._remove_late)
+            duties.callback(self._drop_old_days)
+            duties.callback(self._journal.remove_gone)
+
+    def _remove_late(self) -> None:
+        with self._uses_journal:
+            self._journal.remove_late()
+
+    def _drop_old_days(self) -> None:
+        for name in self._layout.drop_old_days(int(time.time() * 1000)):
+            logger.info("%s: dropped %s by age", self._connection.name, name)
 
     def close(self) -> None:
         """Look once more for what came late, and close the connections. A second call does nothing.

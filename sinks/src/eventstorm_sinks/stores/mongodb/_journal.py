@@ -278,12 +278,15 @@ class Journal:
     def remove_late(self) -> None:
         """Remove what a server may have inserted after it was removed, and forget what is old enough.
 
+        The oldest first and one by one, so that this ends some time however short the time is that it is given.
         Nothing, if another sink has signed the journal: it may have stored these very events.
         """
         if not self._late or not self._collection.find_one({"_id": self._name, "owner": self._owner}, {"_id": 1}):
             return
-        self._remove(self._late.spans())
-        self._late.forget(time.time())
+        now_s = time.time()
+        for span in self._late.spans():
+            self._remove([span])
+            self._late.forget(span, now_s)
 
     def books(self) -> list[Book]:
         """Return the books last written of this share's streams."""

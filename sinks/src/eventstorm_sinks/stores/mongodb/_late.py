@@ -84,16 +84,17 @@ class Late:
         for span, until_s in self._until_s.pop(key, {}).items():
             self.add(span.without(numbers), until_s)
 
-    def forget(self, now_s: float) -> None:
-        """Forget what is old enough."""
-        before, self._until_s = self._all(), {}
-        for span, until_s in before:
-            if until_s > now_s:
-                self.add([span], until_s)
+    def forget(self, span: Span, now_s: float) -> None:
+        """Forget one, if it is old enough."""
+        spans = self._until_s.get(span.key, {})
+        if spans.get(span, now_s) < now_s:
+            del spans[span]
+        if not spans:
+            self._until_s.pop(span.key, None)
 
     def spans(self) -> list[Span]:
-        """Return all of them."""
-        return [span for span, _ in self._all()]
+        """Return all of them, the oldest first."""
+        return [span for span, _ in sorted(self._all(), key=lambda each: each[1])]
 
     def said(self) -> list[dict[str, Any]]:
         """Return them as documents."""
