@@ -15,8 +15,9 @@ import pytest
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout
 
 from eventstorm_sinks.batch import Batch
+from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.share import Share
-from eventstorm_sinks.stores import StoreUnavailable
+from eventstorm_sinks.stores import StoreUnavailable, open_archive
 from eventstorm_sinks.stores.conformance import DOCUMENTS, SOURCE, batch_of, book_of, events_of
 from eventstorm_sinks.stores.mongodb import MongoStore
 from eventstorm_sinks.stores.mongodb._books import read_books
@@ -125,6 +126,38 @@ def test_what_comes_late_and_by_the_right_way_too_stays(
         insert_late(database, begun)
         look()
         assert numbers_in(database) == numbers
+
+
+@pytest.mark.parametrize("first", ["the next sink", "the copy"])
+@pytest.mark.parametrize("said", ["events", "a book", "both"])
+def test_what_is_copied_stays_though_a_killed_sink_had_begun_it(
+    open_it: Open, database_url: str, database: Any, begun: Batch, first: str, said: str
+) -> None:
+    """Its book says that it is stored. Where the copy finds an event that came late it inserts the book alone."""
+    if first == "the next sink":
+        store = open_it()
+        assert store.books() == []
+    if said == "a book":
+        insert_late(database, begun)
+    with contextlib.closing(open_archive(database_url, SinkSettings())) as archive:
+        archive.insert([] if said == "a book" else [begun], [] if said == "events" else [book_of(begun)])
+    if first == "the copy":
+        store = open_it()
+        assert len(store.books()) == (0 if said == "events" else 1)
+    for look in (store.maintain, store.close, lambda: open_it().books()):
+        look()
+        assert numbers_in(database) == [0, 1, 2]
+
+
+def test_of_what_a_killed_sink_had_begun_that_alone_stays_which_is_copied(
+    open_it: Open, database_url: str, database: Any, begun: Batch
+) -> None:
+    with contextlib.closing(open_archive(database_url, SinkSettings())) as archive:
+        for number in (0, 2):
+            archive.insert([replace(begun, events=begun.events[number : number + 1])], [])
+    insert_late(database, begun)
+    assert open_it().books() == []
+    assert numbers_in(database) == [0, 2]
 
 
 @pytest.mark.parametrize("division", [1, 2], ids=["as a whole", "as a share"])

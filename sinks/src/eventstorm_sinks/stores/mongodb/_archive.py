@@ -13,7 +13,7 @@ from eventstorm.wire import Events
 from eventstorm_sinks.batch import Batch, Book
 from eventstorm_sinks.settings import SinkSettings, parse_duration
 from eventstorm_sinks.stores import StoreUnavailable
-from eventstorm_sinks.stores.mongodb._books import put_books, read_books
+from eventstorm_sinks.stores.mongodb._books import note_copied, put_books, read_books
 from eventstorm_sinks.stores.mongodb._connect import Connection, guarded, is_unavailable
 from eventstorm_sinks.stores.mongodb._envelope import Documents, encode_events, envelope_bytes, first_invalid
 from eventstorm_sinks.stores.mongodb._layout import Layout
@@ -62,6 +62,7 @@ class MongoArchive(MongoReader):
                 parts = [part for batch in batches if batch.events for part in self._parts(batch, batch.events)]
                 for name in {name for name, _, _ in parts}:
                     self._layout.prepare(name)
+                note_copied(self._books, batches, books)
                 self._insert_while_answered(parts, batches)
                 put_books(self._books, books)
         except StoreUnavailable:

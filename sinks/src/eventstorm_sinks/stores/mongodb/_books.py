@@ -15,12 +15,23 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 
-from eventstorm_sinks.batch import Book, Source
+from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
+from eventstorm_sinks.stores.mongodb._late import Span, runs
 
-__all__ = ["book_of", "document_of", "journal_name", "plain", "put_books", "read_books", "share_of"]
+__all__ = [
+    "book_of",
+    "document_of",
+    "journal_name",
+    "not_copied",
+    "note_copied",
+    "plain",
+    "put_books",
+    "read_books",
+    "share_of",
+]
 
 _JOURNAL = "journal"
 # Streams are folded now and then, and a reading takes milliseconds: more than a few attempts are not to be expected.
@@ -103,6 +114,40 @@ def put_books(collection: Collection[RawBSONDocument], books: Iterable[Book]) ->
     collection.bulk_write(changes, ordered=False)
     if taken_out:
         collection.bulk_write(taken_out, ordered=False)
+
+
+def note_copied(collection: Collection[RawBSONDocument], batches: Iterable[Batch], books: Iterable[Book]) -> None:
+    """Keep sinks from removing what is about to be copied, with the number of each event or a book that is of it.
+
+    A sink that was killed may have begun these very events, and others remove what they find of those.
+    """
+    begun: dict[bytes, list[Span]] = {}
+    for said in map(plain, collection.find({"owner": {"$exists": True}}, {"spans": 1, "late": 1})):
+        for each in (*said.get("spans", ()), *said.get("late", ())):
+            begun.setdefault(each["stream"], []).append(Span.of(each))
+    if not begun:
+        return
+    copied = [(stream_id(batch.key), run) for batch in batches for run in runs(batch.events.seqs)]
+    copied += [(stream_id(book.key), (book.first_seq, book.next_seq)) for book in books]
+    notes: dict[bytes, dict[str, int]] = {}
+    for stream, (first, stop) in copied:
+        for span in begun.get(stream, ()):
+            if first < span.stop and span.first < stop:
+                field = f"copied.{max(first, span.first)}"
+                noted = notes.setdefault(stream, {})
+                noted[field] = max(noted.get(field, 0), bson.Int64(min(stop, span.stop)))
+    changes = [UpdateOne({"_id": stream}, {"$max": noted}, upsert=True) for stream, noted in notes.items()]
+    if changes:
+        collection.bulk_write(changes)
+
+
+def not_copied(collection: Collection[RawBSONDocument], span: Span) -> list[Span]:
+    """Return what is left of a span without what `note_copied` has said."""
+    left = [span]
+    found = collection.find_one({"_id": stream_id(span.key), "copied": {"$exists": True}}, {"copied": 1})
+    for first, stop in plain(found)["copied"].items() if found is not None else ():
+        left = [rest for each in left for rest in each.without(range(int(first), stop))]
+    return left
 
 
 def plain(document: RawBSONDocument) -> dict[str, Any]:

@@ -19,6 +19,9 @@ are removed again, when a sink starts, each minute, and when it ends; but for th
 And two sinks must not write the same journal: each signs it when it starts, and a step finds it only under its own
 signature; so the last one to start is the one that writes, and the earlier one says so.
 
+Nor is removed what `eventstorm copy` brings, though a killed sink had begun it: before it inserts anything, the copy
+notes in the streams' documents which of the numbers in the journals it is about to insert, or has a book of.
+
 Nor may a sink that stalls between its commit and its application undo, when it wakes, what its successor has applied
 since. Writes are numbered: a sink goes on from the highest number in the journals that it takes over. Each stream's
 document has the number of the write that it is of, and an earlier one passes it by. A stream that is forgotten leaves
@@ -47,7 +50,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from eventstorm_sinks.batch import Book, StreamKey
 from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable
-from eventstorm_sinks.stores.mongodb._books import book_of, document_of, journal_name, plain, share_of
+from eventstorm_sinks.stores.mongodb._books import book_of, document_of, journal_name, not_copied, plain, share_of
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
 from eventstorm_sinks.stores.mongodb._late import Late, Span, uncovered
 
@@ -268,8 +271,8 @@ class Journal:
         self._collection.delete_many({"gone_s": {"$lt": time.time() - LATE_S}})
 
     def _remove(self, spans: Iterable[Span]) -> None:
-        """Remove the events of these numbers."""
-        for span in spans:
+        """Remove the events of these numbers, but for those that were copied."""
+        for span in (rest for each in spans for rest in not_copied(self._collection, each)):
             prefix = stream_id(span.key)
             first, last = (prefix + number.to_bytes(8, "big") for number in (span.first, span.stop - 1))
             for name in span.collections:

@@ -12,7 +12,7 @@ import bson
 from eventstorm_sinks.batch import StreamKey
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
 
-__all__ = ["Late", "Span", "uncovered"]
+__all__ = ["Late", "Span", "runs", "uncovered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,15 @@ class Span:
                 left.append(replace(self, first=first, stop=number))
             first = number + 1
         return [*left, replace(self, first=first)] if first < self.stop else left
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first of each run of numbers, which are in order, and the one after its last."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        first = found.pop()[0] if found and found[-1][1] == number else number
+        found.append((first, number + 1))
+    return found
 
 
 def uncovered(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
