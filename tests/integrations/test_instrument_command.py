@@ -59,6 +59,24 @@ def test_an_ordinary_program_does_not_wait_for_the_sdk(tmp_path: Path) -> None:
     assert not imported & {"eventstorm", "bson", "zmq", "argparse", "dataclasses"}
 
 
+def test_a_package_whose_entry_points_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "broken-1.dist-info").mkdir()
+    (tmp_path / "broken-1.dist-info/METADATA").write_text("Name: broken\nVersion: 1\n")
+    (tmp_path / "broken-1.dist-info/entry_points.txt").write_text("[console_scripts]\nno equals sign\n")
+
+    done = run(tmp_path, NOWHERE, "true", PYTHONPATH=str(tmp_path))
+
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 3
+    assert "the entry points of an installed package cannot be read" in line
+
+
+def test_a_command_that_no_file_can_be_named_is_not_there(tmp_path: Path) -> None:
+    done = run(tmp_path, NOWHERE, "x" * 300)
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (127, 1)
+
+
 def test_only_the_hooks_are_imported_before_the_program(tmp_path: Path) -> None:
     without, with_it = both(tmp_path, "python", "-c", "import sys; print(*sys.modules)")
 

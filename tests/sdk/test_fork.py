@@ -190,6 +190,38 @@ assert importing.keys() == {native_ident()}, importing
     peer.wait_for(1, "t")
 
 
+@pytest.mark.parametrize("wait_s", [0, 0.002, 0.01])
+def test_a_fork_while_a_thread_of_gevents_pool_imports_what_sends(peer: Peer, tmp_path: Path, wait_s: float) -> None:
+    code = f"""
+from gevent import monkey; monkey.patch_all()
+import os, sys, gevent, eventstorm
+sleep = monkey.get_original("time", "sleep")
+gevent.get_hub().threadpool.spawn(lambda: eventstorm.emit("in.parent"))
+while "zmq" not in sys.modules: sleep(0.0001)
+sleep({wait_s})
+child = os.fork()
+if not child:
+    import faulthandler; faulthandler.dump_traceback_later(20, exit=True)
+    eventstorm.emit("in.child"); eventstorm.close(); os._exit(0)
+assert monkey.get_original("os", "waitpid")(child, 0)[1] == 0
+"""
+    exit_code, _, err, _ = run(code, peer.endpoint, tmp_path)
+    assert exit_code == 0, err
+    peer.wait_for(1, "in.child")
+    peer.wait_for(1, "in.parent")
+
+
+def test_a_source_starts_while_another_thread_has_begun_to_import_gevent(peer: Peer, tmp_path: Path) -> None:
+    code = """
+import sys, types
+sys.modules["gevent.monkey"] = types.ModuleType("gevent.monkey")
+import eventstorm
+eventstorm.emit("t")
+"""
+    assert run(code, peer.endpoint, tmp_path)[:3] == (0, "", "")
+    peer.wait_for(1, "t")
+
+
 @pytest.mark.parametrize("patch", ["before", "after"])
 def test_a_program_that_gevent_has_patched(peer: Peer, tmp_path: Path, patch: str) -> None:
     lines = ["from gevent import monkey; monkey.patch_all()", "import eventstorm; eventstorm.emit('early')"]

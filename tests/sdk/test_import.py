@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sdk.peer import run
 from sdk.test_publish import free_endpoint
 
@@ -35,16 +37,18 @@ assert look() != before
     assert run(code, free_endpoint(), tmp_path, EVENTSTORM_FLUSH_TIMEOUT_S="0")[0] == 0
 
 
-def test_a_program_in_which_zmq_cannot_be_imported_is_told_so_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["", "from gevent import monkey; monkey.patch_all()"], ids=["", "gevent"])
+def test_a_program_in_which_zmq_cannot_be_imported_is_told_so_in_one_line(before: str, tmp_path: Path) -> None:
     """And goes on; its events are counted as not sent."""
     (tmp_path / "zmq.py").write_text("raise ImportError('no zmq here')")
-    code = """
+    code = f"""
+{before}
 import eventstorm, time
 eventstorm.emit("a.b")
 deadline = time.monotonic() + 10
 while not eventstorm.stats()["dropped"].get("fault"): assert time.monotonic() < deadline; time.sleep(0.01)
 eventstorm.close()
-assert eventstorm.stats()["dropped"] == {"fault": 1, "unsent": 1}, eventstorm.stats()
+assert eventstorm.stats()["dropped"] == {{"fault": 1, "unsent": 1}}, eventstorm.stats()
 """
     assert run(code, free_endpoint(), tmp_path)[:3] == (0, "", "no events are sent: no zmq here\n")
 

@@ -82,6 +82,8 @@ def main() -> int:
             return _become(words, environment_of(os.environ, rows))
         except KeyboardInterrupt:
             return INTERRUPTED
+        except Exception:
+            pass  # what is wrong is told below
     from eventstorm.cli import run_alone
     from eventstorm_integrations.instrument import command
 
@@ -90,7 +92,7 @@ def main() -> int:
 
 def _is_plain(environment: Mapping[str, str]) -> bool:
     """Tell whether there is no setting that could be wrong, in no file and no variable, nor anything else."""
-    if environment.get("EVENTSTORM_CONFIG") or Path("eventstorm.toml").exists() or os.pathsep in BOOTSTRAP:
+    if environment.get("EVENTSTORM_CONFIG") or os.path.exists("eventstorm.toml") or os.pathsep in BOOTSTRAP:
         return False
     return not any(name.startswith("EVENTSTORM_HTTP_") for name in environment)
 
@@ -127,8 +129,17 @@ def _disabled() -> set[str]:
     return set(load(InstrumentSettings, "instrument", {}).disable)
 
 
+def _find_rows() -> list[Row]:
+    try:
+        return find_rows()
+    except Exception as error:
+        from eventstorm.errors import StartError
+
+        raise StartError(f"the entry points of an installed package cannot be read: {error}; reinstall it") from None
+
+
 def _enabled_rows(disabled: set[str]) -> list[Row]:
-    rows = find_rows()
+    rows = _find_rows()
     names = [name for name, _, _ in rows]
     for unknown in sorted(disabled - {*names, ALL}):
         from eventstorm.settings import nearest
@@ -141,7 +152,7 @@ def _become(command: list[str], environment: dict[str, str]) -> int:
     name = command[0]
     program = find_program(name)
     if program is None:
-        if not Path(name).exists():
+        if not os.path.exists(name):
             _say(f"there is no program {name!r}")
             return NOT_FOUND
         hint = f"; run it with: eventstorm-instrument python {name}" if name.endswith(".py") else ""
@@ -164,7 +175,7 @@ def _become(command: list[str], environment: dict[str, str]) -> int:
 def _list() -> int:
     from eventstorm.cli import DONE
 
-    disabled, rows = _disabled(), find_rows()
+    disabled, rows = _disabled(), _find_rows()
     width = max((len(name) for name, _, _ in rows), default=0)
     for name, module, _ in rows:
         if ALL in disabled or name in disabled:

@@ -30,8 +30,9 @@ def native(module: str, name: str) -> Any:
 
 def imports_take_locks_of_gevent() -> bool:
     """Tell whether gevent has replaced the locks by which a thread waits for another's import."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_object_patched("_thread", "allocate_lock"))
+    # Not there yet while another thread imports gevent.
+    is_patched = getattr(sys.modules.get("gevent.monkey"), "is_object_patched", None)
+    return is_patched is not None and bool(is_patched("_thread", "allocate_lock"))
 
 
 def block_signals() -> None:

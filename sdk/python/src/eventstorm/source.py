@@ -207,8 +207,10 @@ class Source:
                     self._wake_fds = wake_pipe()
                 if imports_take_locks_of_gevent():
                     # Where its locks have to wait outside of its own loops, they import in turn; then this thread and
-                    # ours could wait for each other for ever. So ours imports nothing.
-                    from eventstorm import _publish, config_file  # noqa: F401
+                    # ours could wait for each other for ever. So ours imports nothing; it tells what cannot be.
+                    self._let_forks_go_first()
+                    with contextlib.suppress(ImportError, OSError):
+                        from eventstorm import _publish, config_file  # noqa: F401
                 self._importing = True
                 # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
                 native("_thread", "start_new_thread")(self._run, (self._wake_fds, log))
