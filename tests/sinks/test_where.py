@@ -45,6 +45,8 @@ DOCUMENTS = st.dictionaries(
         ("user=null", Condition("user", "=", None)),
         ("load=NaN", Condition("load", "=", "NaN")),
         ("large<1e999", Condition("large", "<", math.inf)),
+        ("large<1" + "0" * 400, Condition("large", "<", math.inf)),
+        ('large>{"$numberLong": "99999999999999999999"}', Condition("large", ">", 1e20)),
         ('at>={"$date": "1969-12-31T23:59:59.999Z"}', Condition("at", ">=", bson.DatetimeMS(-1))),
     ],
 )
@@ -63,6 +65,9 @@ def test_a_condition_is_read_as_it_is_meant(said: str, condition: Condition) -> 
         ('a={"b": 1}', "cannot be compared"),
         (".".join("a" * 200) + "=1", "at most 100"),
         ("a=" + "[" * 100_000 + "]" * 100_000, ""),
+        ('a={"$binary": {"base64": "aa"}}', ""),
+        ('a="\\ud800"', "half of a pair of surrogates"),
+        ("\ud800=1", "half of a pair of surrogates"),
     ],
 )
 def test_a_condition_that_makes_no_sense_is_told_or_taken_for_a_text(said: str, told: str) -> None:

@@ -7,6 +7,7 @@ is really there.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from typing import Any
 
@@ -22,6 +23,8 @@ MAX_DEPTH = 100
 _MAX_NAMES = 20_000
 _ACCURACY = 0.01
 _GAMMA = math.log((1 + _ACCURACY) / (1 - _ACCURACY))
+# From a bucket's upper bound to its middle, and the largest number; as exponents.
+_HALF, _MOST_EXPONENT = math.log((1 + math.exp(_GAMMA)) / 2), math.log(sys.float_info.max)
 
 
 def check_series(field: str | None, aggregate: str, start_s: int, step_s: int, by: str | None) -> None:
@@ -111,7 +114,7 @@ class _Cell:
         for (sign, index), count in sorted(self.buckets.items()):
             passed += count
             if passed > rank:
-                middle = sign * 2 * math.exp(sign * index * _GAMMA) / (1 + math.exp(_GAMMA))
+                middle = sign * math.exp(min(sign * index * _GAMMA - _HALF, _MOST_EXPONENT))
                 return min(max(middle, self.least), self.greatest)
         return self.greatest
 

@@ -6,6 +6,7 @@ the other, longer ones while they are quick, so that a question ends soon after 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -111,17 +112,19 @@ class AskedWhere:
 
     def _spans(self, first_ms: int, stop_ms: int) -> Iterator[tuple[int, int]]:
         """Yield spans of time from the last to the first, and check between them that there is time left."""
-        length_ms = _FIRST_MS
+        length_ms, grown, before_s = _FIRST_MS, True, math.inf
         while first_ms < stop_ms:
             self._check_time()
             start_ms, began_s = max(first_ms, stop_ms - length_ms), time.monotonic()
             yield start_ms, stop_ms
             took_s = time.monotonic() - began_s
-            if took_s < _QUICK_S:
+            # Also where a store takes long over any question, however little time it is about.
+            grown = took_s < _QUICK_S or (grown and took_s < 2 * min(before_s, _SLOW_S))
+            if grown:
                 length_ms *= _FACTOR
             elif took_s > _SLOW_S:
                 length_ms = max(length_ms // _FACTOR, 1)
-            stop_ms = start_ms
+            stop_ms, before_s = start_ms, took_s
 
     def _read(self, topics: Sequence[str], start_ms: int, stop_ms: int) -> Generator[StoredEvent, None, None]:
         for number_of_it, each in enumerate(self._store.read(topics, start_ms, stop_ms, self._where)):

@@ -39,6 +39,7 @@ _ORDERED = ("number", "text", "date")
 # The first operator counts; what follows it may have further ones.
 _SAID = re.compile(r"([^=<>!]*)(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 _INT64 = range(-(2**63), 2**63)
+_MOST_DIGITS = 1_000
 _OPTIONS = json_util.JSONOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 
 
@@ -69,6 +70,9 @@ class Condition:
             raise SettingError(
                 f"{self.path}{self.operator}: only numbers, texts and dates have an order; take = or != for a {kind}"
             )
+        for text in (self.path, self.value if isinstance(self.value, str) else ""):
+            if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+                raise SettingError(f"{text[:60]!r} has half of a pair of surrogates, which no text of an event has")
         if not self.path:
             raise SettingError("a condition needs the path of a field: http.response.status_code>=500")
         if (depth := self.path.count(".") + 1) > MAX_DEPTH:
@@ -125,9 +129,11 @@ def _value(text: str) -> Any:
         value = json.loads(text, parse_constant=_refuse)
         if isinstance(value, dict):
             value = json_util.loads(text, json_options=_OPTIONS)
-    except (ValueError, TypeError, ArithmeticError, RecursionError, BSONError):
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, BSONError):
         return text
-    return float(value) if type(value) is int and value not in _INT64 else value
+    if isinstance(value, int) and int(value) not in _INT64:
+        return float(str(value)) if len(text) <= _MOST_DIGITS else text
+    return value
 
 
 def _refuse(name: str) -> NoReturn:
