@@ -130,6 +130,7 @@ def test_clients_that_make_up_texts_fill_no_memory() -> None:
     for number in range(5000):
         text = f"{number}" * (1 if number % 2 else 2000)
         encoded({**FACTS, "host": text, "agent": text, "client": text, "request_bytes": number})
+        encoded({**FACTS, "host": f"h:{text}"})  # of which the name alone is told
     tables = [module._heads, module._agents, module._clients]
 
     assert all(len(table) <= 2000 for table in tables)

@@ -31,7 +31,7 @@ _REQUEST_BYTES: Final = 7
 # More than most programs have routes, times the names that they are called by. With the longest texts that are kept,
 # each of the tables below takes 2 MB.
 _MOST_KEPT = 2000
-_MOST_KEPT_BYTES = 500
+_MOST_KEPT_BYTES = 1_000
 
 # Each begins with the type and the name of a field.
 _URL, _PATH, _QUERY = b"\x03url\0", b"\x02path\0", b"\x02query\0"
@@ -57,11 +57,17 @@ class _Kept(dict[Any, bytes]):
 
     def __missing__(self, key: Any) -> bytes:
         made = self._encode(key)
-        if len(made) <= _MOST_KEPT_BYTES:
+        # Clients choose what both hold, and how long that is.
+        if len(made) + _length(key) <= _MOST_KEPT_BYTES:
             if len(self) >= _MOST_KEPT:
                 self.clear()
             self[key] = made
         return made
+
+
+def _length(key: Any) -> int:
+    parts = key if isinstance(key, tuple) else (key,)
+    return sum(len(each) for each in parts if isinstance(each, (str, bytes)))
 
 
 def _head(alike: Alike, *, is_large: bool = False) -> bytes:
