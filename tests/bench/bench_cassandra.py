@@ -100,7 +100,7 @@ def _node() -> Iterator[tuple[str, Session]]:
     from servers.cassandra_server import CassandraServer
 
     with tempfile.TemporaryDirectory() as folder:
-        server = CassandraServer(Path(folder))
+        server = CassandraServer(Path(folder), commitlog_sync="periodic")  # the default of Cassandra
         try:
             server.start()
             with server.session() as session:

@@ -74,7 +74,7 @@ def _store(name: str, folder: Path) -> Iterator[str]:
     elif name == "cassandra":
         from servers.cassandra_server import CassandraServer
 
-        cassandra = CassandraServer(folder)
+        cassandra = CassandraServer(folder, commitlog_sync="periodic")  # the default of Cassandra
         try:
             cassandra.start()
             yield f"{cassandra.url}/soak"

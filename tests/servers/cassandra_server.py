@@ -68,6 +68,8 @@ _OPTIONS = [
     # Also of how often it is tried, so long as nodes are away.
     "-Dcassandra.superuser_setup_delay_ms=200",
 ]
+# Which that way asks for.
+_PERIOD = "\ncommitlog_sync_period: 10000ms"
 # How long a node that starts waits for what another one tells of the ring; the first one has nobody to wait for.
 _RING_DELAY_S = 30
 
@@ -170,7 +172,7 @@ class CassandraNode:
                 is_encrypted="true" if keystore else "false",
                 keystore=keystore or "none",
                 password=KEYSTORE_PASSWORD,
-                commitlog_sync=commitlog_sync,
+                commitlog_sync=commitlog_sync + (_PERIOD if commitlog_sync == "periodic" else ""),
             )
         )
         (folder / "rackdc").write_text(f"dc={center}\nrack=rack1\n")
@@ -259,7 +261,8 @@ class CassandraServer:
         guarded: whether it asks for passwords; who may do all is ``cassandra``, with that password.
         encrypted: whether it speaks TLS alone, as `certificate` says.
         centers: the data centers that the nodes are in, in turn.
-        commitlog_sync: what a node's acknowledgement says: with ``batch``, that it still knows when it was killed.
+        commitlog_sync: what a node's acknowledgement says: with ``batch``, that it still knows when it was killed; not
+            with ``periodic``, which is Cassandra's default.
     """
 
     def __init__(

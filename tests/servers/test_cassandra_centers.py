@@ -24,10 +24,7 @@ class CentersRig(CassandraRig):
 @pytest.fixture(scope="module")
 def both_centers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraServer]:
     """A node in the east and one in the west, which write their logs as Cassandra does if nothing else is said."""
-    periodically = "periodic\ncommitlog_sync_period: 10000ms"
-    server = CassandraServer(
-        tmp_path_factory.mktemp("centers"), 2, centers=("east", "west"), commitlog_sync=periodically
-    )
+    server = CassandraServer(tmp_path_factory.mktemp("centers"), 2, centers=("east", "west"), commitlog_sync="periodic")
     try:
         server.start()
         with server.session() as session:
