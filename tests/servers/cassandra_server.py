@@ -68,7 +68,7 @@ _OPTIONS = [
     # Also of how often it is tried, so long as nodes are away.
     "-Dcassandra.superuser_setup_delay_ms=200",
 ]
-# Which that way asks for.
+# What ``commitlog_sync: periodic`` asks for too.
 _PERIOD = "\ncommitlog_sync_period: 10000ms"
 # How long a node that starts waits for what another one tells of the ring; the first one has nobody to wait for.
 _RING_DELAY_S = 30
