@@ -210,6 +210,23 @@ def test_after_a_restart_the_page_reconnects_and_history_is_there(tmp_path: Path
                 assert url_of(again).endswith(address)
 
 
+# A feed that answers twice, as after a connection and after the filter that follows it.
+_TWICE = """async () => {
+  const { Stream } = await import("/static/stream.js");
+  const stream = new Stream(() => {});
+  stream.setPaused(true);
+  const events = [{ id: "a", ts_ms: 1, topic: "t", text: "{}", service: "s", host: "h" }];
+  stream.take(stream.wanted, events);
+  stream.take(stream.wanted, events);
+  return [stream.shown.length, stream.held.length];
+}"""
+
+
+def test_what_is_shown_is_not_promised_as_new(sink: Sink, browser: Browser) -> None:
+    with looking_at(browser, url_of(sink)) as page:
+        assert page.evaluate(_TWICE) == [1, 0]
+
+
 # What the page itself does with frames and history, given the seconds that were sent: {second: events}.
 _JOINED = """async () => {
   const { Series } = await import("/static/series.js");

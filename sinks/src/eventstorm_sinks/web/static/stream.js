@@ -78,9 +78,10 @@ export class Stream {
   }
 
   hold(events) {
-    if (!events.length) return;
-    const known = new Set(this.held.map((each) => each.id));
-    this.held = [...events.filter((each) => !known.has(each.id)), ...this.held].slice(0, KEPT);
+    const known = new Set([...this.held, ...this.shown].map((each) => each.id));
+    const fresh = events.filter((each) => !known.has(each.id));
+    if (!fresh.length) return;
+    this.held = [...fresh, ...this.held].slice(0, KEPT);
     this.pause.textContent = `Resume (${this.held.length}${this.held.length === KEPT ? "+" : ""} new)`;
   }
 
