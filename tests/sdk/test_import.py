@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdk.peer import run
+from sdk.peer import Peer, run
 from sdk.test_publish import free_endpoint
 
 HEAVY = ["argparse", "asyncio", "dataclasses", "importlib.metadata", "inspect", "logging", "multiprocessing", "socket"]
@@ -51,6 +51,27 @@ eventstorm.close()
 assert eventstorm.stats()["dropped"] == {{"fault": 1, "unsent": 1}}, eventstorm.stats()
 """
     assert run(code, free_endpoint(), tmp_path)[:3] == (0, "", "no events are sent: no zmq here\n")
+
+
+# As sitecustomize.py: the first attempts to import one of zmq's modules fail.
+FAILING = """
+import sys
+class Failing:
+    left = 2
+    def find_spec(name, path=None, target=None):
+        if name == "zmq.constants" and Failing.left:
+            Failing.left -= 1
+            raise {error}
+sys.meta_path.insert(0, Failing)
+"""
+
+
+@pytest.mark.parametrize("error", ["NameError('gone')", "ImportError('gone')", "OSError(24, 'Too many open files')"])
+def test_an_import_that_fails_for_a_moment_costs_no_event(error: str, peer: Peer, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(FAILING.format(error=error))
+    code = "import eventstorm; eventstorm.emit('a.b'); eventstorm.emit('a.b')"
+    assert run(code, peer.endpoint, tmp_path, PYTHONPATH=str(tmp_path))[:3] == (0, "", "")
+    peer.wait_for(2, "a.b")
 
 
 def test_a_subinterpreter_sends_events_or_says_in_one_line_that_it_cannot(tmp_path: Path) -> None:

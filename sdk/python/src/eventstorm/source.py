@@ -34,6 +34,8 @@ _FIRST_MAX_TOPICS = 10_000
 
 _POLL_S = 0.001
 _LONGEST_IMPORT_S = 5.0
+# After these, an import that failed is tried again.
+_PAUSES_S = 0.1, 0.4
 
 
 class Source:
@@ -226,6 +228,8 @@ class Source:
         if close_deadline is None:
             block_signals()
         try:
+            if close_deadline is None and not imports_take_locks_of_gevent():
+                self._import_patiently()
             self._let_forks_go_first()
             # Here, in the background, since it takes longer than a first event may.
             from eventstorm._publish import Publisher
@@ -253,6 +257,18 @@ class Source:
                 self._importing = False
                 self._emitter.set_wake_at(NEVER)
                 self._done = True
+
+    def _import_patiently(self) -> None:
+        """Import what sends events; what fails may work a moment later, when packages have been replaced say."""
+        sleep = native("time", "sleep")
+        for pause_s in _PAUSES_S:
+            self._let_forks_go_first()
+            with contextlib.suppress(Exception):
+                from eventstorm import _publish  # noqa: F401
+
+                return
+            self._importing = False
+            sleep(pause_s)
 
     def _let_forks_go_first(self) -> None:
         """Begin no import while another thread forks; each of the two says first what it does, and then looks."""
