@@ -213,6 +213,26 @@ def test_what_may_come_late_of_many_streams_costs_each_write_little() -> None:
     assert [(span.first, span.stop) for span in late.spans()] == [(3, 10)] * len(keys)
 
 
+def test_what_may_come_late_fits_into_a_document() -> None:
+    """Though sinks are killed again and again, or a source leaves out every other number; the oldest is forgotten."""
+    late = Late()
+    streams = [StreamKey(number.to_bytes(12, "big"), 0) for number in range(3_000)]
+    for restart in range(8):
+        late.add((Span(key, "t" * 200, restart, restart + 1, ("c" * 255,)) for key in streams), 1000.0 + restart)
+        assert len(bson.encode({"late": late.said()})) < 8 * 2**20
+    assert {span.first for span in late.spans()} >= {6, 7}
+    assert {span.key for span in late.spans() if span.first == 7} == set(streams)
+    gapped = StreamKey(b"\1" * 12, 0)
+    late.add([Span(gapped, "t" * 200, 0, 2**60, ("c" * 255,))], 2000.0)
+    late.leave_out(gapped, range(0, 100_000, 2))
+    assert len(bson.encode({"late": late.said()})) < 8 * 2**20
+    assert late.spans()[-1].stop == 2**60
+    for span in late.spans():
+        late.forget(span, 3000.0)
+    assert not late
+    assert late.said() == []
+
+
 def test_spans_are_covered_by_those_of_their_stream_alone() -> None:
     one, other = (Span(StreamKey(bytes(12), tid), "shop.order", 2, 5, ("events",)) for tid in (0, 1))
     assert uncovered([one, other], [replace(one, first=1, stop=5)]) == [other]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ from eventstorm_sinks.batch import StreamKey
 from eventstorm_sinks.stores.mongodb._envelope import stream_id
 
 __all__ = ["Late", "Span", "runs", "uncovered"]
+
+# Of 600 bytes at most, in a journal of 16 MB at most that also says what a write is about to insert.
+_MOST_SPANS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,12 @@ def uncovered(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
 
 
 class Late:
-    """Spans, each until a time in seconds since 1970."""
+    """Spans, each until a time in seconds since 1970. Beyond what fits into a document the oldest are forgotten."""
 
     def __init__(self) -> None:
         # By their streams: there may be thousands, and each write asks for some.
         self._until_s: dict[StreamKey, dict[Span, float]] = {}
+        self._count = 0
 
     def __bool__(self) -> bool:
         return bool(self._until_s)
@@ -86,19 +91,27 @@ class Late:
     def add(self, spans: Iterable[Span], until_s: float) -> None:
         """Enter spans; those that are there already stay as they are."""
         for span in spans:
-            self._until_s.setdefault(span.key, {}).setdefault(span, until_s)
+            of_stream = self._until_s.setdefault(span.key, {})
+            self._count += span not in of_stream
+            of_stream.setdefault(span, until_s)
+        if self._count > _MOST_SPANS:
+            for span in self.spans()[: self._count - _MOST_SPANS // 2]:
+                self.forget(span, math.inf)
 
     def leave_out(self, key: StreamKey, numbers: Sequence[int]) -> None:
         """Leave out numbers of a stream, in order, since they are stored by the right way now."""
-        for span, until_s in self._until_s.pop(key, {}).items():
+        of_stream = self._until_s.pop(key, {})
+        self._count -= len(of_stream)
+        for span, until_s in of_stream.items():
             self.add(span.without(numbers), until_s)
 
     def forget(self, span: Span, now_s: float) -> None:
         """Forget one, if it is old enough."""
-        spans = self._until_s.get(span.key, {})
-        if spans.get(span, now_s) < now_s:
-            del spans[span]
-        if not spans:
+        of_stream = self._until_s.get(span.key, {})
+        if of_stream.get(span, now_s) < now_s:
+            del of_stream[span]
+            self._count -= 1
+        if not of_stream:
             self._until_s.pop(span.key, None)
 
     def spans(self) -> list[Span]:
