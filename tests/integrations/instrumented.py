@@ -113,13 +113,6 @@ async def app(scope, receive, send):
 """
 
 
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def environment(endpoint: str, **variables: str) -> dict[str, str]:
     """Return this process's environment, as a user's shell has it, with other variables."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTEST_CURRENT_TEST")}

@@ -14,7 +14,8 @@ import pytest
 from eventstorm_integrations import _framework
 from eventstorm_integrations._framework import needs
 from eventstorm_integrations.instrument.table import find_rows
-from integrations.instrumented import FLASK, HIT, RECORD, STARLETTE, free_port, get, hits, run, serving
+from integrations.instrumented import FLASK, HIT, RECORD, STARLETTE, get, hits, run, serving
+from ports import free_port
 from sdk.peer import Peer, wait_until
 
 RULE, PATH = "/item/<int:number>", "/item/{number:int}"

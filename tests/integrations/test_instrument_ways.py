@@ -21,12 +21,12 @@ from integrations.instrumented import (
     RECORD,
     STARLETTE,
     WSGI,
-    free_port,
     get,
     hits,
     run,
     serving,
 )
+from ports import free_port
 from sdk.peer import Peer, wait_until
 
 RULE, PATH = "/item/<int:number>", "/item/{number:int}"

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from documents import ROOT
-from integrations.instrumented import BIN, INSTRUMENT, free_port
+from integrations.instrumented import BIN, INSTRUMENT
+from ports import free_port
 from sinks.test_up import PROGRAM, Up, running, wait_until
 
 SHOP = ROOT / "examples/shop"

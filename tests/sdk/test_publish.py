@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -10,14 +9,13 @@ from collections.abc import Callable
 import zmq
 
 from eventstorm import Source
+from ports import free_port
 from sdk.peer import Peer, wait_until
 
 
 def free_endpoint() -> str:
     """Return an endpoint where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 def test_a_stream_announces_itself_numbers_its_events_and_says_goodbye(source: Source, peer: Peer) -> None:

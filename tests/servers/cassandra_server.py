@@ -16,6 +16,7 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import WhiteListRoundRobinPolicy
 
+from ports import free_port
 from servers.maven import fetched
 
 VERSION = "5.0.8"
@@ -127,18 +128,6 @@ def jars() -> Path:
     return fetched("org.apache.cassandra", "cassandra-all", VERSION)
 
 
-def free_port(addresses: list[str]) -> int:
-    """Return a port that nobody uses now on any of these addresses."""
-    while True:
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            port = 0
-            for address in addresses:
-                probe = stack.enter_context(socket.socket())
-                probe.bind((address, port))
-                port = int(probe.getsockname()[1])
-            return port
-
-
 class CassandraNode:
     """One node of a cluster, which can be killed, started again, and paused."""
 
@@ -156,7 +145,7 @@ class CassandraNode:
         commitlog_sync: str,
     ) -> None:
         self.address, self._port = address, port
-        self._admin_port = free_port(["127.0.0.1"])
+        self._admin_port = free_port()
         self._folder = folder
         folder.mkdir()
         by = ("Password", "Cassandra") if guarded else ("AllowAll", "AllowAll")
@@ -276,7 +265,7 @@ class CassandraServer:
         commitlog_sync: str = "batch",
     ) -> None:
         addresses = [f"127.0.0.{number + 1}" for number in range(nodes)]
-        self.port, storage_port = free_port(addresses), free_port(addresses)
+        self.port, storage_port = free_port(*addresses), free_port(*addresses)
         self._is_guarded = guarded
         self._replicas = nodes // len(centers)
         self.certificate = folder / "node.pem" if encrypted else None

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
-import tempfile
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from ports import free_port
 from servers.golang import ferretdb
-from servers.maven import fetched
+from servers.maven import compiled, fetched
 
 VERSION = "1.47.0"
 MAIN = Path(__file__).with_name("MongoServer.java")
 DEADLINE_S = 120.0
 
 
-@cache
 def class_path() -> str:
     """Return the class path with the server and its main class; fetched and compiled once for all runs."""
-    folder = fetched("de.bwaldvogel", "mongo-java-server-h2-backend", VERSION)
-    classes = Path(tempfile.mkdtemp(prefix="eventstorm-classes-"))
-    subprocess.run(["javac", "-cp", f"{folder}/*", "-d", classes, MAIN], check=True)
-    return f"{folder}/*:{classes}"
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    jars = fetched("de.bwaldvogel", "mongo-java-server-h2-backend", VERSION)
+    return f"{jars}/*:{compiled(MAIN, jars)}"
 
 
 class Server:

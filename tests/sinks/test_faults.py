@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.sink import Sink
 from eventstorm_sinks.stores import open_store
 from eventstorm_sinks.stores.jsonl import JsonlStore
+from ports import free_port
 
 PROGRAM = str(Path(sys.executable).with_name("eventstorm"))
 # As long as a busy machine may take.
@@ -81,13 +81,6 @@ def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLI
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.01)
     return value
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:

@@ -28,7 +28,8 @@ from eventstorm_sinks.stores.mongodb._connect import RAW
 from eventstorm_sinks.stores.mongodb._envelope import Documents, decode_event, encode_events
 from eventstorm_sinks.stores.mongodb._late import Late, Span, uncovered
 from eventstorm_sinks.write import Writer
-from sinks.test_faults import PROGRAM, Process, free_port
+from ports import free_port
+from sinks.test_faults import PROGRAM, Process
 
 OPTIONS: CodecOptions[dict[str, object]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_port
 from sinks.test_sink import ANY_PORT, Source
 
 PROGRAM = str(Path(sys.executable).with_name("eventstorm-sink"))
@@ -40,9 +40,7 @@ def test_the_command_says_that_it_is_ready_and_what_it_did(tmp_path: Path, numbe
 
 def test_the_command_prints_events_to_standard_output(tmp_path: Path) -> None:
     """As JSON lines; and ends when nobody reads them any more."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        ingress = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    ingress = f"tcp://127.0.0.1:{free_port()}"
     with run("jsonl:-", "--embed-router", "--ingress", ingress, "--egress", ANY_PORT, "--topic", "shop.") as process:
         assert process.stdout is not None
         assert process.stderr is not None

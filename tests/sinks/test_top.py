@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from eventstorm_sinks.sink import Sink
+from ports import free_port
 from web_serving import DEADLINE_S, Publisher, ask, served, until, url_of
 
 TOP = [str(Path(sys.executable).with_name("eventstorm")), "top"]
@@ -88,8 +88,7 @@ def test_the_table_shows_names_as_they_are_and_obeys_none(sink: Sink) -> None:
 
 
 def test_no_server_is_an_error_with_the_fix() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
 
     done = top("--url", url)
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
+
 from .mail_sink import mail_sink
-from .servers import answers, free_ports, needs_root, program, running, wait
+from .servers import answers, needs_root, program, running, wait
 
 MAIN = """
 compatibility_level = 3.6
@@ -176,7 +178,7 @@ def running_postfix(
     with mail_sink() as sink, contextlib.ExitStack() as stack:
         (folder / "conf/main.cf").write_text((MAIN + main).format(folder=folder, sink=sink, long_ids=long_ids))
         for _ in range(3):  # somebody else may take a port that was free
-            ports = dict(zip(listening, free_ports(len(listening)), strict=True))
+            ports = {name: free_port() for name in listening}
             (folder / "conf/master.cf").write_text(_master(listening, ports, (OTHERS + others).format(folder=folder)))
             process = stack.enter_context(running(command, folder / "output", signal.SIGTERM))
             _await_start(process, ports["smtp"])

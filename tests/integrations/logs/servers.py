@@ -32,13 +32,6 @@ def needs_root() -> None:
         pytest.skip("this server can only be started by root")
 
 
-def free_ports(count: int) -> list[int]:
-    """Choose ports of loopback."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
-
-
 def wait(condition: Callable[[], object], what: str) -> None:
     """Return when `condition` is true; fail when the time is up."""
     deadline = time.monotonic() + DEADLINE_S

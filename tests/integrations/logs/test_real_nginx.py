@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from ports import free_port
+
 from .following import Running
-from .servers import answers, free_ports, program, running, wait
+from .servers import answers, program, running, wait
 
 pytestmark = pytest.mark.servers
 
@@ -112,9 +114,8 @@ def nginx(open_path: Path) -> Iterator[Nginx]:
         (folder / name).mkdir(parents=True)
     (folder / "www/index.html").write_text("hello")
     (folder / "passwords").write_text("ada:{PLAIN}right\n")
-    ports = dict(
-        zip(("combined", "timed", "as_json", "inner", "dead", "to_syslog", "syslog"), free_ports(7), strict=True)
-    )
+    named = ("combined", "timed", "as_json", "inner", "dead", "to_syslog", "syslog")
+    ports = {name: free_port() for name in named}
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{kind}_temp_path {folder}/tmp/{kind};" for kind in kinds)
     (folder / "nginx.conf").write_text(

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from ports import free_port
+
 from .following import Running
-from .servers import answers, free_ports, needs_root, program, running, wait
+from .servers import answers, needs_root, program, running, wait
 
 pytestmark = pytest.mark.servers
 
@@ -128,7 +130,7 @@ def sshd(open_path: Path) -> Iterator[Sshd]:
     (folder / "keys/ada").write_text((folder / "ada_key.pub").read_text() + (folder / "rsa_key.pub").read_text())
     (folder / "ask").write_text(ASK)
     (folder / "ask").chmod(0o755)
-    (port,) = free_ports(1)
+    port = free_port()
     (folder / "sshd_config").write_text(SSHD.format(folder=folder, port=port))
     (folder / "pam").write_text(PAM)
     (folder / "rsyslog.conf").write_text(RSYSLOG.format(folder=folder))
