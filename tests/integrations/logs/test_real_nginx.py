@@ -24,7 +24,7 @@ from .servers import answers, program, running, wait
 pytestmark = pytest.mark.servers
 
 MAIN = """
-worker_processes 2;
+worker_processes {workers};
 pid {folder}/nginx.pid;
 daemon off;
 user {user};
@@ -107,8 +107,8 @@ class Nginx:
 
 
 @pytest.fixture
-def nginx(open_path: Path) -> Iterator[Nginx]:
-    """A running nginx with a configuration of its own."""
+def nginx(open_path: Path, request: pytest.FixtureRequest) -> Iterator[Nginx]:
+    """A running nginx with a configuration of its own; if nothing else is said, its log is in the order of requests."""
     folder = open_path / "nginx"
     for name in ("logs", "conf.d", "www", "tmp"):
         (folder / name).mkdir(parents=True)
@@ -119,7 +119,12 @@ def nginx(open_path: Path) -> Iterator[Nginx]:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{kind}_temp_path {folder}/tmp/{kind};" for kind in kinds)
     (folder / "nginx.conf").write_text(
-        MAIN.format(folder=folder, user="root" if os.geteuid() == 0 else "nobody", temporary=temporary)
+        MAIN.format(
+            folder=folder,
+            user="root" if os.geteuid() == 0 else "nobody",
+            temporary=temporary,
+            workers=getattr(request, "param", 1),
+        )
     )
     (folder / "conf.d/sites.conf").write_text(SITES.format(folder=folder, **ports))
     command = [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
@@ -332,6 +337,7 @@ def test_what_nginx_logs_to_syslog_is_told_as_what_it_logs_to_files(
     assert [error["url"]["path"] for error in errors] == [f"/{number}" for number in range(50)]
 
 
+@pytest.mark.parametrize("nginx", [2], indirect=True, ids=["two workers"])
 def test_no_hit_is_lost_or_told_twice_through_rotation_truncation_and_restarts(
     nginx: Nginx, follow: Callable[..., Running], tmp_path: Path
 ) -> None:
