@@ -72,6 +72,41 @@ def test_the_time_may_be_in_any_field_and_form() -> None:
     assert one(JsonParser(settings()), '{"time": "soon"}') == Event("log.line", {"time": "soon"}, NOW_S)
 
 
+@pytest.mark.parametrize("value", ["null", "true", "[1]", '{"a": 1}', "1e999", "-1e999", "NaN", '"' + "9" * 400 + '"'])
+def test_what_is_no_time_stays_a_field(value: str) -> None:
+    event = one(JsonParser(settings()), f'{{"time": {value}, "ts": 1780315200}}')
+
+    assert event.ts_s == 1_780_315_200.0
+    assert list(event.data) == ["time"]
+    with pytest.raises(Unparsed, match="time"):
+        JsonParser(settings(time_field="time")).feed(f'{{"time": {value}}}', NOW_S)
+
+
+def test_whole_numbers_of_64_bits_come_back_equal() -> None:
+    numbers = [2**63 - 1, -(2**63), 1_234_567_890_123_456_789]
+
+    assert one(JsonParser(settings()), f'{{"n": {numbers}}}').data == {"n": numbers}
+
+
+def test_the_year_that_a_form_of_times_leaves_out_is_the_latest_that_is_not_ahead() -> None:
+    """As with syslog's times, of whatever day: NOW_S is the 21st of September 2026."""
+
+    def at(form: str, text: str) -> float:
+        return one(JsonParser(settings(time_format=form)), f'{{"time": "{text}"}}').ts_s
+
+    assert at("%b %d %H:%M:%S", "Jun  1 12:00:00") == 1_780_315_200.0
+    assert at("%a %b %d %H:%M:%S.%f", "Mon Jun  1 12:00:00.250") == 1_780_315_200.25
+    assert at("%d.%m. %H:%M", "31.12. 23:59") == 1_767_225_540.0
+    assert at("%d.%m. %H:%M", "29.02. 12:00") == 1_709_208_000.0
+    assert at("%d.%m. %H:%M %z", "01.06. 14:00 +0200") == 1_780_315_200.0
+
+
+@pytest.mark.parametrize("form", ["%H:%M", "%Q", "%T %d.%m.%Y", "%Y %Y %m %d", "%"])
+def test_a_form_of_times_of_no_use_is_told(form: str) -> None:
+    with pytest.raises(SettingError, match=r"logs\.time_format: "):
+        JsonParser(settings(time_format=form))
+
+
 @pytest.mark.parametrize("pattern", ["", "(", "no groups", "(.*)"])
 def test_a_pattern_of_no_use_is_told(pattern: str) -> None:
     with pytest.raises(SettingError, match=r"logs\.pattern"):

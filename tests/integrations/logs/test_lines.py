@@ -35,6 +35,12 @@ def test_line_ends_of_windows_and_zeros_at_the_begin_are_left_out() -> None:
     assert LineSplitter(100).feed(b"a\r\n\0\0b\n") == ["a", "b"]
 
 
+def test_the_mark_before_utf_8_is_no_part_of_the_first_line() -> None:
+    splitter = LineSplitter(100)
+
+    assert splitter.feed(b"\xef\xbb") + splitter.feed(b"\xbfa\n\xef\xbb\xbfb\n") == ["a", "\ufeffb"]
+
+
 def test_a_line_that_is_too_long_is_counted_once_and_takes_no_memory() -> None:
     splitter = LineSplitter(1000)
     found = splitter.feed(b"a\n" + b"x" * 900)

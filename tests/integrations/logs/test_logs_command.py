@@ -117,6 +117,18 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
         assert running.stderr.read() == ""
 
 
+def test_what_json_has_no_numbers_for_is_printed_as_extended_json(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text('{"a": NaN, "b": [1e999], "c": 1}\n')
+
+    done = logs("json", "--once", "--print", str(tmp_path / "a.log"))
+
+    assert json.loads(done.stdout, parse_constant=pytest.fail)["data"] == {
+        "a": {"$numberDouble": "NaN"},
+        "b": [{"$numberDouble": "Infinity"}],
+        "c": 1,
+    }
+
+
 def test_once_reads_all_of_a_log_in_order_and_says_what_it_read(tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text(hit(2) + "garbage\n" + hit(3).strip())
     (tmp_path / "access.log.1").write_text(hit(1))

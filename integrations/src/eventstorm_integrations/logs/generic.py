@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from eventstorm.errors import SettingError
 from eventstorm_integrations.logs.event import Event, Unparsed
 from eventstorm_integrations.logs.settings import LogsSettings
-from eventstorm_integrations.logs.times import LineClock, zone_named
+from eventstorm_integrations.logs.times import LineClock, TimeFormat, zone_named
 
 __all__ = ["CsvParser", "JsonParser", "LogfmtParser", "RegexParser"]
 
@@ -36,7 +36,7 @@ class _FieldsParser(ABC):
         self._topic = settings.topic
         self._names = (settings.time_field,) if settings.time_field else _TIMES
         self._must = bool(settings.time_field)
-        self._format = settings.time_format
+        self._format = TimeFormat(settings.time_format, "logs.time_format") if settings.time_format else None
         self._clock = LineClock(zone_named(settings.timezone))
 
     @abstractmethod
@@ -74,14 +74,17 @@ class _FieldsParser(ABC):
         return now_s
 
     def _time(self, value: Any, now_s: float) -> float:
-        if self._format:
-            at = datetime.strptime(str(value), self._format)
-            return self._clock.at(at, now_s) if at.tzinfo is None else at.timestamp()
+        if self._format is not None:
+            return self._format.read(str(value), self._clock, now_s)
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError
         if isinstance(value, str) and not value[:1].isdigit():
             raise ValueError
         if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
             return self._clock.iso(value, now_s)
         number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
         while abs(number) >= _LARGEST_S:
             number /= 1000
         return number
@@ -202,7 +205,8 @@ def _value(text: str) -> Any:
 
 
 def _integer(text: str) -> int | float:
-    return int(text) if len(text) < 19 else float(text)
+    """Return a whole number as one if BSON can hold it."""
+    return number if len(text) <= 20 and -(2**63) <= (number := int(text)) < 2**63 else float(text)
 
 
 def _whole(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 __all__ = ["LineSplitter"]
 
 # Of a line that is too long, so much is kept to show.
@@ -18,7 +20,7 @@ class LineSplitter:
     def __init__(self, max_line_bytes: int) -> None:
         self._most = max_line_bytes
         self._rest = b""
-        self._skipping = False
+        self._skipping = self._begun = False
         self.pending_bytes = 0
         """How many bytes have come since the last line's end."""
         self._too_long: list[str] = []
@@ -26,8 +28,9 @@ class LineSplitter:
     def feed(self, chunk: bytes) -> list[str]:
         r"""Return the lines that end in this piece, without their ends.
 
-        Bytes that are not UTF-8 are in them as ``\xHH``. Bytes 0 at a line's begin are left out: a file has them where
-        it was truncated under a program that goes on writing where it was.
+        Bytes that are not UTF-8 are in them as ``\xHH``. The mark that Windows puts before UTF-8 is left out, and so
+        are bytes 0 at a line's begin: a file has them where it was truncated under a program that goes on writing
+        where it was.
         """
         end = chunk.rfind(b"\n")
         self.pending_bytes = len(chunk) - end - 1 + (self.pending_bytes if end < 0 else 0)
@@ -55,6 +58,8 @@ class LineSplitter:
         return found
 
     def _lines(self, data: bytes) -> list[str]:
+        if not self._begun:
+            data, self._begun = data.removeprefix(codecs.BOM_UTF8), True
         lines = _text(data).split("\n")
         if b"\r" in data:
             lines = [line.removesuffix("\r") for line in lines]

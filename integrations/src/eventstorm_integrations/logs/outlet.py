@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 import bson
+from bson import json_util
 
 from eventstorm import Source
 from eventstorm.errors import EventstormError
@@ -98,7 +99,12 @@ class Printer:
             at = datetime.fromtimestamp(ts_s, timezone.utc).isoformat(timespec="milliseconds")
         except (OverflowError, ValueError, OSError):
             at = str(ts_s)
-        sys.stdout.write(json.dumps({"ts": {"$date": at.replace("+00:00", "Z")}, "topic": topic, "data": event}) + "\n")
+        line = {"ts": {"$date": at.replace("+00:00", "Z")}, "topic": topic, "data": event}
+        try:
+            text = json.dumps(line, allow_nan=False)
+        except (TypeError, ValueError):  # something that JSON has not; this takes several times as long
+            text = json_util.dumps(line, json_options=json_util.RELAXED_JSON_OPTIONS)
+        sys.stdout.write(text + "\n")
         return True
 
     def emit_encoded(self, topic: str, data: bytes, ts_s: float, /) -> bool:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from eventstorm.errors import SettingError
 from eventstorm_integrations.logs.event import Unparsed
 
-__all__ = ["MONTHS", "LineClock", "zone_named"]
+__all__ = ["MONTHS", "LineClock", "TimeFormat", "zone_named"]
 
 _NAMES = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
@@ -119,6 +119,15 @@ class LineClock:
         self._last_s = value
         return value
 
+    def without_year(self, naive: datetime, now_s: float) -> float:
+        """Return a local time of which the year means nothing: it is the latest one that `syslog` would take.
+
+        Raises:
+            ValueError: there is no such day.
+        """
+        at = naive.month, naive.day, naive.hour, naive.minute, naive.second
+        return self._latest(self._years(now_s), *at, now_s) + naive.microsecond / 1e6
+
     def _years(self, now_s: float) -> list[int]:
         year = datetime.fromtimestamp(now_s, self._zone).year
         return [year + 1, year, year - 1, *(year - back for back in range(2, 9))]  # 29 February may be 8 years ago
@@ -137,6 +146,42 @@ class LineClock:
                 return value
             self._last_s = last_s  # that year was only tried
         raise ValueError
+
+
+class TimeFormat:
+    """A form that times have, as `datetime.strptime` takes it.
+
+    Raises:
+        SettingError: it is none, or names no day.
+    """
+
+    def __init__(self, form: str, place: str) -> None:
+        # These two years have the same calendar, and these two days are Thursdays: else a weekday's name would count.
+        days = (2026, 3, 5), (2015, 3, 5), (2026, 4, 9)
+        thursday, other_year, other_day = (datetime(*each, tzinfo=timezone.utc) for each in days)
+        try:
+            self._has_year = thursday.strftime(form) != other_year.strftime(form)
+            self._form = form if self._has_year else f"%Y {form}"
+            datetime.strptime(thursday.strftime(self._form), self._form)
+        except (ValueError, re.error) as error:
+            raise SettingError(f"{place}: {form!r} is no form of times: {error}; write one as %Y-%m-%d %H:%M") from None
+        if thursday.strftime(form) == other_day.strftime(form):
+            raise SettingError(f"{place}: {form!r} names no day; write one that does, as %Y-%m-%d %H:%M")
+
+    def read(self, text: str, clock: LineClock, now_s: float) -> float:
+        """Return the time of a text in seconds since 1970; where it leaves out the zone, it is that of `clock`.
+
+        Raises:
+            ValueError: it is not of this form.
+            OverflowError: it is too far away.
+        """
+        at = datetime.strptime(text if self._has_year else f"2000 {text}", self._form)  # 2000 has all days
+        if at.tzinfo is not None:
+            if self._has_year:
+                return at.timestamp()
+            clock = LineClock(at.tzinfo)
+        naive = at.replace(tzinfo=None)
+        return clock.at(naive, now_s) if self._has_year else clock.without_year(naive, now_s)
 
 
 def _offset(zone: str) -> timedelta:
