@@ -165,14 +165,19 @@ def test_what_comes_after_the_end_does_not_count_though_a_server_lets_it_pass(re
     assert recorded.hit()["http"]["response"]["body"]["size"] == 3
 
 
-def test_malformed_headers_are_served_though_not_recorded(recorded: Recorded, expected_faults: set[str]) -> None:
+def test_of_headers_those_are_recorded_that_are_pairs_of_bytes(recorded: Recorded) -> None:
+    headers = [(b"one",), (b"host", b"shop.example"), ("user-agent", "curl"), 7]
+
+    assert served_by(recorded, hello, scope_of(headers=headers)).body == b"hello"
+    assert recorded.hit()["server"]["address"] == "shop.example"
+    assert "user_agent" not in recorded.hit()
+
+
+def test_a_fault_of_our_own_reaches_nobody(expected_faults: set[str]) -> None:
     expected_faults.add("http.fault")
 
-    assert served_by(recorded, hello, scope_of(headers=[(b"one",)])).body == b"hello"
+    class Failing(Recorded):
+        def emit_encoded(self, topic: str, data: bytes, ts_s: float | None = None, /) -> bool:
+            raise RuntimeError("not emitted")
 
-
-def test_a_fault_of_our_own_reaches_nobody(recorded: Recorded, expected_faults: set[str]) -> None:
-    expected_faults.add("http.fault")
-
-    assert served_by(recorded, hello, scope_of(path=7)).body == b"hello"
-    assert not recorded.events
+    assert served_by(Failing(), hello).body == b"hello"

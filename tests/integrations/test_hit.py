@@ -134,8 +134,8 @@ def test_clients_that_make_up_texts_fill_no_memory() -> None:
     tables = [module._heads, module._agents, module._clients]
 
     assert all(len(table) <= 2000 for table in tables)
-    texts = [text for table in tables for key in table for text in (key if isinstance(key, tuple) else (key,))]
-    kept = sum(map(sys.getsizeof, [*texts, *(value for table in tables for value in table.values())]))
+    things = [thing for table in tables for pair in table.items() for thing in pair]
+    kept = sum(sys.getsizeof(part) for thing in things for part in (thing if isinstance(thing, tuple) else (thing,)))
     assert kept < 8 * 2**20
 
 

@@ -86,6 +86,18 @@ def test_a_header_in_several_lines_is_one_list(recorded: Recorded) -> None:
     assert recorded.hit()["client"]["address"] == "198.51.100.1"
 
 
+@pytest.mark.parametrize("padding", [1, 4000, 5000, 50_000])
+def test_what_a_client_puts_in_front_of_a_list_hides_nothing_that_proxies_add(padding: int, recorded: Recorded) -> None:
+    settings = HttpSettings(trusted_proxies=PROXIES)
+    spoofed = "6.6.6.6, 10.3.3.3" + "," * padding + " 198.51.100.1, 10.3.3.3"
+
+    hits = hits_of(recorded, settings, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=spoofed)
+    lines = [(b"x-forwarded-for", spoofed.encode())]
+    serve_asgi(AsgiMiddleware(asgi_hello, settings, source=recorded), scope_of(client=("10.0.0.1", 5), headers=lines))
+
+    assert [hit["client"]["address"] for hit in (*hits, *recorded.of("http.hit"))] == ["198.51.100.1"] * 3
+
+
 def test_only_the_chosen_header_counts(recorded: Recorded) -> None:
     # A proxy that writes one of the two lets the other one through as the client sent it.
     settings = HttpSettings(trusted_proxies=PROXIES, proxy_header="forwarded")

@@ -9,7 +9,7 @@ from typing import Any
 from eventstorm_integrations.http.exchange import NOTHING, Exchange
 from eventstorm_integrations.http.hit import encode_hit
 from eventstorm_integrations.http.recorder import HIT, SESSION, Recorder
-from eventstorm_integrations.http.text import from_bytes, number, type_name, valid
+from eventstorm_integrations.http.text import from_bytes, number, pairs, type_name, valid
 
 __all__ = ["HttpExchange", "WebSocketExchange"]
 
@@ -40,9 +40,12 @@ class _AsgiExchange(Exchange):
     def __init__(self, recorder: Recorder, scope: MutableMapping[str, Any]) -> None:
         listed = scope.get("headers")
         # Any iterable is allowed, and only lists can be read twice for certain.
-        headers: dict[bytes, bytes] = dict(listed) if isinstance(listed, (list, tuple)) else {}
+        try:
+            headers: dict[Any, Any] = dict(listed) if isinstance(listed, (list, tuple)) else {}
+        except (TypeError, ValueError):  # no pairs
+            headers = dict(pairs(listed, bytes))
         parent = headers.get(b"traceparent")
-        Exchange.__init__(self, recorder, scope, None if parent is None else parent.decode("latin-1"))
+        Exchange.__init__(self, recorder, scope, None if parent is None else from_bytes(parent))
         self.headers = headers
 
     def fail(self, error: BaseException) -> None:
@@ -69,12 +72,13 @@ class _AsgiExchange(Exchange):
         path, query, scheme, client, version, server = map(self.request.get, _ASKED)
         scheme, host, port = scheme or ("http" if method else "ws"), headers.get(b"host"), None
         if not host:
-            server = server or ("", None)
-            host, port = valid(server[0] or "").encode(), server[1] if type(server[1]) is int else None
-        path, asked = valid(path or ""), from_bytes(query) if query else ""
+            name, number_or_none = server if isinstance(server, (list, tuple)) and len(server) == 2 else ("", None)
+            host, port = valid(name).encode(), number_or_none if type(number_or_none) is int else None
+        path, asked = valid(path), from_bytes(query) if query else ""
         if recorder.chooses and not recorder.allows(scheme, host, path, asked):
             return None
-        peer, header = (client[0] or "") if client else "", recorder.proxy_header
+        peer = client[0] if client and (type(client) is tuple or type(client) is list) else None
+        header = recorder.proxy_header
         first_s = self.first_s
         return encode_hit(
             (
@@ -90,7 +94,7 @@ class _AsgiExchange(Exchange):
             sent_bytes,
             path,
             recorder.without_secrets(asked) if asked else "",
-            peer if header is None else recorder.client(peer, self._forwarded(header.encode())),
+            peer if header is None else recorder.client(peer or "", self._forwarded(header.encode())),
             headers.get(b"user-agent"),
             end_s - self.started_s,
             None if first_s is None else first_s - self.started_s,
@@ -105,13 +109,14 @@ class _AsgiExchange(Exchange):
             if found:
                 http["response"]["header"] = found
         if recorder.request_headers:
-            found = _allowed(recorder, self.request["headers"], recorder.request_headers)
+            found = _allowed(recorder, self.request.get("headers"), recorder.request_headers)
             if found:
                 http["request"]["header"] = found
 
     def _forwarded(self, wanted: bytes) -> str:
         # A list may come in several lines; their order is that of the list.
-        return b",".join(value for name, value in self.request["headers"] if name == wanted).decode("latin-1")
+        values = [value for name, value in pairs(self.request.get("headers"), bytes) if name == wanted]
+        return b",".join(values).decode("latin-1")
 
 
 class HttpExchange(_AsgiExchange):
@@ -225,9 +230,9 @@ class HttpExchange(_AsgiExchange):
                 self.error_type, self.status = "no_response", 500
             else:
                 self.error_type = "incomplete_response"
-        method = self.request["method"]
+        method = self.request.get("method") or "GET"
         length = self.headers.get(b"content-length")
-        announced = None if length is None else number(length.decode("latin-1"))
+        announced = None if length is None else number(length)
         hit = self._hit(
             now_s if ended_s is None else ended_s,
             method,
@@ -320,9 +325,11 @@ class WebSocketExchange(_AsgiExchange):
             "sent": {"messages": self.sent_messages, "bytes": self.sent},
         }
         if self.closed_by is not None and self.status == 101:
-            session["close"] = {"by": self.closed_by, "code": self.code}
-        if self.subprotocol:
-            session["subprotocol"] = valid(self.subprotocol)
+            is_code = isinstance(self.code, int) and 0 <= self.code < 65536
+            session["close"] = {"by": self.closed_by, "code": self.code} if is_code else {"by": self.closed_by}
+        subprotocol = valid(self.subprotocol)
+        if subprotocol:
+            session["subprotocol"] = subprotocol
         event["websocket"] = session
         self.recorder.emit_document(SESSION, event, self.request, None)
 
@@ -336,5 +343,5 @@ def _size(message: _Message) -> int:
 
 
 def _allowed(recorder: Recorder, headers: Any, allowed: Any) -> dict[str, list[str]]:
-    pairs = [(name.decode("latin-1").lower(), value) for name, value in headers]
-    return recorder.headers((name, from_bytes(value)) for name, value in pairs if name in allowed)
+    named = ((name.decode("latin-1").lower(), value) for name, value in pairs(headers, bytes))
+    return recorder.headers((name, from_bytes(value)) for name, value in named if name in allowed)

@@ -50,7 +50,7 @@ class Exchange:
     error_type: str | None = None
     done = False
 
-    def __init__(self, recorder: Recorder, request: Mapping[str, Any], traceparent: str | None) -> None:
+    def __init__(self, recorder: Recorder, request: Mapping[str, Any], traceparent: object) -> None:
         self.recorder = recorder
         self.started_s = time.perf_counter()
         self.request = dict(request)

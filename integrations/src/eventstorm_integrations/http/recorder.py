@@ -19,7 +19,7 @@ from eventstorm_integrations.http.client import TrustedProxies
 from eventstorm_integrations.http.exchange import Exchange
 from eventstorm_integrations.http.redact import Redaction
 from eventstorm_integrations.http.settings import HttpSettings
-from eventstorm_integrations.http.text import MAX_TEXT, from_header
+from eventstorm_integrations.http.text import MAX_TEXT, from_header, valid
 from eventstorm_integrations.http.trace import draw
 
 __all__ = ["HIT", "SESSION", "Emits", "Hook", "Recorder"]
@@ -93,7 +93,7 @@ class Recorder:
         """Count and log the exception that is being handled: a fault of Eventstorm's own."""
         guard.caught("http.fault", log, "a request is not recorded, by a fault of Eventstorm itself")
 
-    def allows(self, scheme: str, host: str | bytes, path: str, query: str) -> bool:
+    def allows(self, scheme: object, host: object, path: str, query: str) -> bool:
         """Tell whether a request is to be recorded, by its URL and by chance; count one that is not."""
         if self._excluded and self._excluded_url(scheme, from_header(host), path, query):
             guard.count("http.excluded")
@@ -103,9 +103,13 @@ class Recorder:
             return False
         return True
 
-    def client(self, peer: str, forwarded: str) -> str:
+    def client(self, peer: Any, forwarded: Any) -> Any:
         """Return a client's address, given that of who connected, empty for none, and the header `proxy_header`."""
-        return peer if self._proxies is None else self._proxies.client(peer, forwarded)
+        if self._proxies is None:
+            return peer
+        if not isinstance(peer, str):  # nor is it none, as of a socket of Unix, which may be trusted
+            return ""
+        return self._proxies.client(valid(peer), forwarded if isinstance(forwarded, str) else "")
 
     def emit_hit(self, exchange: Exchange, hit: bytes, request: Mapping[str, Any]) -> None:
         """Emit a request's event as it is, if nothing else is to be in it, as most often."""
@@ -145,6 +149,6 @@ class Recorder:
             found.setdefault(name, []).append(self._redaction.header(name, value))
         return found
 
-    def _excluded_url(self, scheme: str, host: str, path: str, query: str) -> bool:
+    def _excluded_url(self, scheme: object, host: str, path: str, query: str) -> bool:
         url = f"{scheme}://{host}{path}?{query}" if query else f"{scheme}://{host}{path}"
         return any(search(path) or search(url, 0, MAX_TEXT) for search in self._excluded)

@@ -1,15 +1,23 @@
-"""Texts that BSON can hold and that are of bounded length, whatever a client sent."""
+"""Texts that BSON can hold and that are of bounded length, whatever a client sent or a server made of it.
+
+What is no text at all becomes an empty one.
+"""
 
 from __future__ import annotations
 
-__all__ = ["MAX_TEXT", "from_bytes", "from_header", "from_latin1", "number", "type_name", "valid"]
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+__all__ = ["MAX_TEXT", "from_bytes", "from_header", "from_latin1", "number", "pairs", "type_name", "valid"]
 
 MAX_TEXT = 4096
 """Longer paths, queries and headers are cut."""
 
 
-def from_latin1(value: str) -> str:
+def from_latin1(value: object) -> str:
     """Return the text that a string of WSGI stands for: each of its characters is a byte (PEP 3333), of UTF-8."""
+    if not isinstance(value, str):
+        return ""
     if len(value) > MAX_TEXT:
         value = value[:MAX_TEXT]
     if value.isascii():
@@ -20,23 +28,41 @@ def from_latin1(value: str) -> str:
         return valid(value)
 
 
-def from_bytes(value: bytes) -> str:
+def from_bytes(value: object) -> str:
     """Return bytes as text; what is not UTF-8 becomes U+FFFD."""
+    if not isinstance(value, bytes):
+        return ""
     return value[:MAX_TEXT].decode("utf-8", "replace")
 
 
-def from_header(value: str | bytes) -> str:
+def from_header(value: object) -> str:
     """Return the text of a header, as WSGI or as ASGI has it."""
-    return from_bytes(value) if isinstance(value, bytes) else from_latin1(value)
+    return from_latin1(value) if isinstance(value, str) else from_bytes(value)
 
 
-def number(value: str) -> int | None:
+def pairs(headers: object, kind: type) -> Iterator[tuple[Any, Any]]:
+    """Yield the headers whose name and value are of a kind."""
+    for each in headers if isinstance(headers, Iterable) else ():
+        if (
+            isinstance(each, (list, tuple))
+            and len(each) == 2
+            and isinstance(each[0], kind)
+            and isinstance(each[1], kind)
+        ):
+            yield each[0], each[1]
+
+
+def number(value: object) -> int | None:
     """Return the number that a header has; None if it is none, or none that fits into 64 bits."""
+    if not isinstance(value, (str, bytes)):
+        return None
     return int(value) if len(value) <= 18 and value.isascii() and value.isdigit() else None
 
 
-def valid(value: str) -> str:
+def valid(value: object) -> str:
     """Return `value`, cut, with U+FFFD for each half of a surrogate pair that stands alone."""
+    if not isinstance(value, str):
+        return ""
     if len(value) > MAX_TEXT:
         value = value[:MAX_TEXT]
     if value.isascii():

@@ -34,7 +34,7 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def identify(traceparent: str | None) -> dict[str, str]:
+def identify(traceparent: object) -> dict[str, str]:
     """Return ``trace_id`` and ``span_id`` in hexadecimal, given the request's header if it has one."""
     # Never imported here. While somebody imports it, the function may not be there yet.
     opentelemetry = sys.modules.get("opentelemetry.trace")
@@ -54,9 +54,9 @@ def identify(traceparent: str | None) -> dict[str, str]:
         return _more()
 
 
-def parse_traceparent(value: str) -> tuple[str, str] | None:
+def parse_traceparent(value: object) -> tuple[str, str] | None:
     """Return the trace's and the calling span's identity; None if the header is not as it must be."""
-    if len(value) > _MAX_TRACEPARENT:
+    if not isinstance(value, str) or len(value) > _MAX_TRACEPARENT:
         return None
     found = _TRACEPARENT.fullmatch(value.strip(" \t"))
     if found is None or (found[1] == "00" and found[4] is not None):

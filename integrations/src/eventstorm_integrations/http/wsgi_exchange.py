@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eventstorm_integrations.http.exchange import NOTHING, Exchange, get_common, set_common
 from eventstorm_integrations.http.hit import encode_hit
 from eventstorm_integrations.http.recorder import HIT, Recorder
-from eventstorm_integrations.http.text import from_latin1, number, type_name
+from eventstorm_integrations.http.text import from_latin1, number, pairs, type_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -138,12 +138,16 @@ class WsgiExchange(Exchange):
     def _emit(self, end_s: float) -> None:
         recorder, environ = self.recorder, self.request
         method, script, path, query, scheme, host, port, version, length, peer, agent = map(environ.get, _ASKED)
-        method, scheme, path = method or "GET", scheme or "http", from_latin1((script or "") + (path or ""))
+        method, scheme = method or "GET", scheme or "http"
+        try:
+            path = from_latin1((script or "") + (path or ""))
+        except TypeError:  # one of them is no text
+            path = from_latin1(script) or from_latin1(path)
         query = from_latin1(query) if query else ""
         if host:
             port = None
         else:
-            host, port = environ.get("SERVER_NAME", ""), number(str(port or ""))  # hypercorn has a number there
+            host, port = environ.get("SERVER_NAME"), port if isinstance(port, int) else number(port)  # so has hypercorn
         if recorder.chooses and not recorder.allows(scheme, host, path, query):
             return
         request_bytes = number(length) if length else None
@@ -164,7 +168,7 @@ class WsgiExchange(Exchange):
             0 if method == "HEAD" else self.sent_bytes,
             path,
             recorder.without_secrets(query) if query else "",
-            peer or "" if header is None else recorder.client(peer or "", environ.get(_variable(header), "")),
+            peer or "" if header is None else recorder.client(peer or "", environ.get(_variable(header))),
             agent,
             end_s - self.started_s,
             None if first_s is None else first_s - self.started_s,
@@ -177,11 +181,10 @@ class WsgiExchange(Exchange):
         recorder = self.recorder
         if recorder.response_headers:
             allowed = recorder.response_headers
-            pairs = [
-                (name.lower(), from_latin1(value)) for name, value in self.headers or () if name.lower() in allowed
-            ]
-            if pairs:
-                http["response"]["header"] = recorder.headers(pairs)
+            named = ((name.lower(), from_latin1(value)) for name, value in pairs(self.headers, str))
+            found = recorder.headers(each for each in named if each[0] in allowed)
+            if found:
+                http["response"]["header"] = found
         if recorder.request_headers:
             values = [(name, self.request.get(_variable(name))) for name in recorder.request_headers]
             found = recorder.headers((name, from_latin1(value)) for name, value in values if value is not None)
