@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,18 @@ def test_sources_that_are_too_few_to_be_divided_are_told() -> None:
         make_plan(replace(DEMAND, sources=2), FIGURES)
 
 
+def test_absurd_rates_are_planned_or_refused_in_seconds() -> None:
+    """Where each try divides a hundred thousand sources, not all numbers of routers can be tried."""
+    large = replace(DEMAND, rate=2e8, sources=100_000)
+    began_s = time.process_time()
+    plan = make_plan(large, FIGURES)
+    with pytest.raises(EventstormError, match="more than 10,000 routers"):
+        make_plan(replace(large, rate=1e11), FIGURES)
+
+    assert time.process_time() - began_s < 20  # it was minutes
+    assert plan.routers * 1e6 == pytest.approx(large.rate * make_plan(DEMAND, FIGURES).routers, rel=0.1)
+
+
 def test_every_figure_has_a_source_and_can_be_replaced() -> None:
     """Which is told then."""
     assert all(each.source.startswith(("measured", "assumed", "docs/")) for each in FIGURES.values())
@@ -126,6 +139,8 @@ def test_the_command_prints_what_people_and_programs_read() -> None:
         (("--rate", "nan"), "--rate: nan is not", 2),
         (("--rate", "1", "--store", "oracle"), "none of mongodb, cassandra, duckdb, jsonl", 2),
         (("--rate", "1", "--keep", "long"), "--keep: 'long' is not understood", 2),
+        (("--rate", "1", "--keep", "9" * 400 + "d"), "d' is too much", 2),
+        (("--rate", "1", "--event-size", "9" * 400), "' is too much", 2),
         (("--rate", "1", "--event-size", "big"), "--event-size: 'big' is not understood", 2),
         (("--rate", "1", "--figure", "router.mib_uss=3"), "did you mean 'router.mib_us'?", 2),
         (("--rate", "1", "--figure", "router.mib_us=-3"), "is no number above 0", 2),

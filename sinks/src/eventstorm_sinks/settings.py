@@ -30,22 +30,25 @@ _BYTES = {
 
 
 def parse_duration(text: str, place: str) -> float | None:
-    """Return the seconds that ``30d``, ``12h``, ``90s`` say; None for the empty string."""
-    return _parse(text, place, _SECONDS, "30d (units s, m, h, d, w)")
+    """Return the seconds that ``30d``, ``12h``, ``90s`` say, some thousand years at most; None for the empty string."""
+    return _parse(text, place, _SECONDS, "30d (units s, m, h, d, w)", 1e11)
 
 
 def parse_size(text: str, place: str) -> float | None:
-    """Return the bytes that ``10GB``, ``512MiB`` say; None for the empty string."""
-    return _parse(text, place, _BYTES, "10GB (units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)")
+    """Return the bytes that ``10GB``, ``512MiB`` say, an exabyte at most; None for the empty string."""
+    return _parse(text, place, _BYTES, "10GB (units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)", 1e18)
 
 
-def _parse(text: str, place: str, units: dict[str, int], example: str) -> float | None:
+def _parse(text: str, place: str, units: dict[str, int], example: str, most: float) -> float | None:
     if not text:
         return None
     matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
     if not matched or matched[2] not in units or not float(matched[1]):
         raise SettingError(f"{place}: {text!r} is not understood; write it as {example}")
-    return float(matched[1]) * units[matched[2]]
+    value = float(matched[1]) * units[matched[2]]
+    if value > most:
+        raise SettingError(f"{place}: {text!r} is too much; write it as {example}")
+    return value
 
 
 def _duration(value: Any, place: str) -> Any:

@@ -49,7 +49,13 @@ class JsonlStore:
     """See the module, and `eventstorm_sinks.stores.Store` for the methods."""
 
     def __init__(self, location: str, settings: SinkSettings) -> None:
-        """Open or create the file, and cut off what an earlier process did not finish writing."""
+        """Open or create the file, and cut off what an earlier process did not finish writing.
+
+        Raises:
+            StartError: it cannot be written.
+        """
+        if not Path(location).name:
+            raise StartError(f"jsonl:{location} names no file; write one as jsonl:events.jsonl")
         self._file: _File | None = None if location == "-" else _File(Path(location), settings)
 
     @classmethod

@@ -201,12 +201,12 @@ class Database:
     def _tell_recovered(self, root: duckdb.DuckDBPyConnection, left_bytes: int) -> None:
         events, last = root.execute("SELECT count(*), max(ts)::VARCHAR FROM events").fetchall()[0]
         logger.warning(
-            "%s was not closed: took over %d bytes of commits from %s.wal; it now holds %d events, the last of %s",
+            "%s was not closed: took over %d bytes of commits from %s.wal; it now holds %d events%s",
             self.path,
             left_bytes,
             self.path.name,
             events,
-            last,
+            f", the last of {last}" if last else "",
         )
 
 

@@ -150,6 +150,8 @@ class ParquetFolder(ParquetFiles):
         Raises:
             StartError: it cannot be written, or is a file.
         """
+        if not location:
+            raise StartError("parquet: names no folder; write one as parquet:archive, or this one as parquet:.")
         self._locked: BinaryIO | None = None
         super().__init__(location, settings)
 
