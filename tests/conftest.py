@@ -25,6 +25,9 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 
+# What it asserts is to tell the values, as in a test's own module.
+pytest.register_assert_rewrite("sinks.rig")
+
 # A developer's own settings must not change what tests see.
 for _name in [name for name in os.environ if name.startswith("EVENTSTORM_")]:
     del os.environ[_name]

@@ -1,105 +1,32 @@
-"""Limits of containers: trees of control groups as container runtimes and systemd make them, and a real one."""
+"""Limits of containers, as trees of control groups tell them."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from eventstorm_integrations.sysmon.cgroups import container_id, find_groups, parse_counts, read_cpu, read_memory
 from eventstorm_integrations.sysmon.containers import ContainerCollector
-
-PROGRAM = str(Path(sys.executable).with_name("eventstorm-sysmon"))
-# As long as a busy machine may take.
-DEADLINE_S = 60.0
-MIB = 2**20
-ID = "3f7a" * 16
-NO_LIMIT_4K, NO_LIMIT_64K = "9223372036854771712", "9223372036854710272"
-V2 = "sys/fs/cgroup"
-
-CPU_V2 = {
-    "cpu.max": "150000 100000\n",
-    "cpu.stat": "usage_usec 5000000\nuser_usec 4000000\nsystem_usec 1000000\n"
-    "nr_periods 40\nnr_throttled 4\nthrottled_usec 300000\nnr_bursts 0\nburst_usec 0\n",
-}
-MEMORY_V2 = {
-    "memory.max": f"{512 * MIB}\n",
-    "memory.high": "max\n",
-    "memory.current": f"{300 * MIB}\n",
-    "memory.stat": f"anon {100 * MIB}\nfile {180 * MIB}\nkernel {20 * MIB}\ninactive_file {60 * MIB}\n",
-    "memory.events": "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n",
-}
-MEMORY_V1 = {
-    "memory.limit_in_bytes": f"{256 * MIB}\n",
-    "memory.usage_in_bytes": f"{200 * MIB}\n",
-    "memory.failcnt": "3\n",
-    "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
-    "memory.stat": f"cache {MIB}\nrss 4096\ninactive_file 0\n"
-    f"hierarchical_memory_limit {256 * MIB}\ntotal_rss {90 * MIB}\ntotal_inactive_file {50 * MIB}\n",
-}
-CPU_V1 = {
-    "cpu.cfs_quota_us": "50000\n",
-    "cpu.cfs_period_us": "100000\n",
-    "cpu.stat": "nr_periods 10\nnr_throttled 5\nthrottled_time 2500000000\n",
-}
-
-
-def tree(root: Path, cgroup: str, mountinfo: str, **groups: Mapping[str, str]) -> Path:
-    """Write files as a kernel shows them."""
-    files = {"proc/self/cgroup": cgroup, "proc/self/mountinfo": mountinfo}
-    for folder, contents in groups.items():
-        files |= {f"{folder}/{name}": content for name, content in contents.items()}
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
-    return root
-
-
-def mount_v2(root: str = "/", point: str = f"/{V2}") -> str:
-    return (
-        "24 29 0:22 / /proc rw,nosuid,nodev,noexec,relatime shared:12 - proc proc rw\n"
-        f"31 23 0:27 {root} {point} rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
-    )
-
-
-def docker_v2(root: Path, **changed: str) -> Path:
-    """A container with a namespace of its own, as Docker makes it on cgroup v2: its own cgroup looks like the top."""
-    files = {"cgroup.type": "domain\n", **CPU_V2, **MEMORY_V2}
-    hostname = f"812 790 254:1 /var/lib/docker/containers/{ID}/hostname /etc/hostname rw - ext4 /dev/vda1 rw\n"
-    return tree(
-        root, "0::/\n", mount_v2() + hostname, **{V2: files | {k.replace("__", "."): v for k, v in changed.items()}}
-    )
-
-
-def docker_v1(root: Path) -> Path:
-    """A container on cgroup v1: the host's paths, mounted from the container's cgroup."""
-    lines = [
-        f"{number}:{name}:/docker/{ID}\n" for number, name in ((9, "memory"), (4, "cpu,cpuacct"), (1, "name=systemd"))
-    ]
-    mounts = [
-        f"{number} 40 0:{number} /docker/{ID} /sys/fs/cgroup/{name} ro master:{number} - cgroup cgroup rw,{name}\n"
-        for number, name in ((60, "memory"), (61, "cpu,cpuacct"))
-    ]
-    groups = {
-        "sys/fs/cgroup/memory": MEMORY_V1,
-        "sys/fs/cgroup/cpu,cpuacct": {**CPU_V1, "cpuacct.usage": "7000000000\n"},
-    }
-    return tree(root, "".join(lines), "".join(mounts), **groups)
-
-
-def document(root: Path) -> dict[str, Any]:
-    (event,) = ContainerCollector(root).sample(0.0)
-    return event["container"]  # type: ignore[no-any-return]
+from integrations.cgroup_trees import (
+    CPU_V1,
+    CPU_V2,
+    ID,
+    MEMORY_V1,
+    MEMORY_V2,
+    MIB,
+    NO_LIMIT_4K,
+    NO_LIMIT_64K,
+    V2,
+    docker_v1,
+    docker_v2,
+    document,
+    host,
+    kubernetes,
+    mount_v2,
+    tree,
+)
 
 
 def test_a_container_of_version_2(tmp_path: Path) -> None:
@@ -181,28 +108,6 @@ def test_a_counter_that_went_back_is_left_out_once(tmp_path: Path) -> None:
     assert event["container"]["cpu"]["throttled"] == {"periods": 0.0, "time": 0.0}
 
 
-POD = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice"
-
-
-def kubernetes(root: Path) -> Path:
-    """A container among others of a pod, whose own limits are wider than the pod's, seen with the host's namespace."""
-    return tree(
-        root,
-        f"0::/{POD}/cri-containerd-{ID}.scope\n",
-        mount_v2(),
-        **{
-            V2: {"cpu.stat": "usage_usec 99\n"},  # the root has no limits
-            f"{V2}/{POD}": {**CPU_V2, **MEMORY_V2, "cpu.max": "max 100000\n", "memory.high": f"{400 * MIB}\n"},
-            f"{V2}/{POD}/cri-containerd-{ID}.scope": {
-                **CPU_V2,
-                **MEMORY_V2,
-                "memory.max": f"{1024 * MIB}\n",
-                "memory.current": f"{10 * MIB}\n",
-            },
-        },
-    )
-
-
 def test_the_smallest_limit_on_the_way_up_counts_with_what_is_used_of_it(tmp_path: Path) -> None:
     found = document(kubernetes(tmp_path))
 
@@ -230,25 +135,6 @@ def test_a_container_without_limits_tells_what_it_uses(tmp_path: Path) -> None:
     assert event["container"]["cpu"] == {"usage": 0.0}
     assert event["container"]["memory"]["usage"] == 300 * MIB
     assert "limit" not in event["container"]["memory"]
-
-
-def host(root: Path) -> Path:
-    """A service of a host without any limit."""
-    return tree(
-        root,
-        "0::/system.slice/eventstorm.service\n",
-        mount_v2(),
-        **{
-            V2: {"cpu.stat": "usage_usec 99\n"},
-            f"{V2}/system.slice": {"cgroup.type": "domain\n", "cpu.max": "max 100000\n", "memory.max": "max\n"},
-            f"{V2}/system.slice/eventstorm.service": {
-                **MEMORY_V2,
-                "cgroup.type": "domain\n",
-                "cpu.max": "max 100000\n",
-                "memory.max": "max\n",
-            },
-        },
-    )
 
 
 def test_a_host_without_limits_has_no_event_which_is_noted_once(
@@ -351,52 +237,3 @@ def test_other_containers_on_a_host_are_not_taken_for_its_own(tmp_path: Path) ->
         mounts.write(f"98 31 0:51 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm rw\n")
 
     assert container_id(root) is None
-
-
-@pytest.fixture
-def limited() -> Iterator[Path]:
-    """A cgroup below our own that may use a fifth of a core; skipped where none can be made, since that takes root."""
-    try:
-        group = find_groups(Path("/"))["cpu"]
-        folder = group.levels[0] / f"eventstorm-test-{os.getpid()}"
-        folder.mkdir()
-    except (OSError, KeyError) as error:
-        pytest.skip(f"no cgroup can be made here: {error!r}")
-    try:
-        try:
-            if group.version == 2:
-                (folder / "cpu.max").write_text("20000 100000")
-            else:
-                (folder / "cpu.cfs_period_us").write_text("100000")
-                (folder / "cpu.cfs_quota_us").write_text("20000")
-        except OSError as error:
-            pytest.skip(f"the controller cpu cannot be used below our cgroup: {error!r}")
-        yield folder
-    finally:
-        give_up = time.monotonic() + DEADLINE_S
-        while folder.is_dir() and time.monotonic() < give_up:
-            with contextlib.suppress(OSError):  # busy until the kernel has buried its processes
-                folder.rmdir()
-            time.sleep(0.01)
-
-
-def _cpu(line: bytes) -> dict[str, Any]:
-    return json.loads(line)["data"]["container"]["cpu"]  # type: ignore[no-any-return]
-
-
-def test_the_kernels_own_limit_holds_back_what_is_told(limited: Path) -> None:
-    """A busy process beside it in the same cgroup uses all that it may, and is held back."""
-    measure = f"{PROGRAM} --print --interval 0.5 --topic container.usage"
-    command = f"echo $$ > {limited}/cgroup.procs; (while :; do :; done) & exec {measure}"
-    with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, start_new_session=True) as running:
-        try:
-            assert running.stdout
-            # On a busy machine they do not always get as much as they may have; and a wait counts when it is over.
-            give_up = time.monotonic() + DEADLINE_S
-            while not all((cpu := _cpu(running.stdout.readline()))["throttled"].values()):
-                assert time.monotonic() < give_up, cpu
-        finally:
-            os.killpg(running.pid, signal.SIGKILL)
-
-    assert cpu["limit"] == 0.2
-    assert cpu.get("utilization", 1.0) > 0.2, "left out where the time is counted in another hierarchy"

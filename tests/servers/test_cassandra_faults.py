@@ -17,7 +17,7 @@ from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import StoreUnavailable, TopicSummary, open_store
 from servers.cassandra_server import CassandraServer
-from sinks.test_faults import Process, Rig, check, wait_for
+from sinks.rig import Process, Rig, check, wait_for
 
 # What waits for an answer not much longer than a test can.
 OPTIONS = "timeout_s=3"

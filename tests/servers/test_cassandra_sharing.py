@@ -22,7 +22,7 @@ from eventstorm_sinks.stores.cassandra import CassandraStore
 from eventstorm_sinks.stores.conformance import DOCUMENTS, batch_of, book_of, events_of
 from servers.cassandra_server import CassandraServer
 from servers.test_cassandra_faults import TABLE, CassandraRig
-from sinks.test_faults import PROGRAM, Process, check, wait_for
+from sinks.rig import PROGRAM, Process, check, wait_for
 
 
 class SharingRig(CassandraRig):

@@ -14,7 +14,7 @@ from eventstorm_sinks.stores import StoreUnavailable, open_store
 from servers.certificates import make_certificates
 from servers.mongodb_server import FerretServer
 from servers.test_mongodb_faults import MongoRig
-from sinks.test_faults import wait_for
+from sinks.rig import wait_for
 
 # Of the source, between 100 events. This server sorts slowly: a test's events, if they are no more, are read back in
 # some seconds.

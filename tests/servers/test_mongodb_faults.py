@@ -16,7 +16,7 @@ from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
 from servers.mongodb_server import MongoServer, Server
-from sinks.test_faults import CATCH_UP_S, SOURCE, Process, Rig, check, wait_for
+from sinks.rig import CATCH_UP_S, SOURCE, Process, Rig, check, wait_for
 
 # What tells of the server being away soon enough for a test; and waits for an answer not much longer.
 OPTIONS = "serverSelectionTimeoutMS=200&socketTimeoutMS=3000"

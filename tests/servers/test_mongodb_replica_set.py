@@ -10,7 +10,7 @@ import pytest
 from servers.mongodb_server import MongoServer
 from servers.replica_set import ENDS, ReplicaSet
 from servers.test_mongodb_faults import MongoRig
-from sinks.test_faults import wait_for
+from sinks.rig import wait_for
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
 from servers.mongodb_server import MongoServer
 from servers.test_mongodb_faults import MongoRig
-from sinks.test_faults import CATCH_UP_S, PROGRAM, Process, check, wait_for
+from sinks.rig import CATCH_UP_S, PROGRAM, Process, check, wait_for
 
 
 class SharingRig(MongoRig):

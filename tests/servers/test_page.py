@@ -20,7 +20,7 @@ from servers.cassandra_server import CassandraServer
 from servers.mongodb_server import FerretServer, MongoServer, Server
 from servers.test_cassandra_faults import TABLE, CassandraRig
 from servers.test_mongodb_faults import MongoRig
-from sinks.test_faults import PROGRAM, Process, Rig, wait_for
+from sinks.rig import PROGRAM, Process, Rig, wait_for
 from sinks.test_page import looking_at
 
 

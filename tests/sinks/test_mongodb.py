@@ -29,7 +29,7 @@ from eventstorm_sinks.stores.mongodb._envelope import Documents, decode_event, e
 from eventstorm_sinks.stores.mongodb._late import Late, Span, uncovered
 from eventstorm_sinks.write import Writer
 from ports import free_port
-from sinks.test_faults import PROGRAM, Process
+from sinks.rig import PROGRAM, Process
 
 OPTIONS: CodecOptions[dict[str, object]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 

@@ -23,7 +23,7 @@ from eventstorm_sinks.batch import Book, StreamKey
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
 from eventstorm_sinks.stores._journal import Journal
-from sinks.test_faults import PROGRAM, Process, Rig, wait_for
+from sinks.rig import PROGRAM, Process, Rig, wait_for
 
 # A stop takes ten seconds at most, and half of that on a machine that has nothing else to do.
 STOPPED_S = 15

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ports import free_port
-from sinks.test_sink import ANY_PORT, Source
+from sinks.raw_source import ANY_PORT, Source
 
 PROGRAM = str(Path(sys.executable).with_name("eventstorm-sink"))
 

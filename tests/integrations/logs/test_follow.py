@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
-import sys
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventstorm_integrations.logs.compressed import LogFile
 from eventstorm_integrations.logs.follow import FollowedPath
-from eventstorm_integrations.logs.rotated import Position, series
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-MOST = 4096
-OPEN: list[FollowedPath] = []
+from eventstorm_integrations.logs.rotated import Position
+from integrations.logs.log_file import MOST, OPEN, Log, append
 
 
 @pytest.fixture(autouse=True)
@@ -33,80 +22,6 @@ def closed() -> Iterator[None]:
     yield
     while OPEN:
         OPEN.pop().close()
-
-
-def append(path: str | Path, text: str) -> None:
-    with open(path, "a") as file:
-        file.write(text)
-
-
-class Log:
-    """A log file, the program that writes it, who rotates it, and who follows it."""
-
-    def __init__(self, path: Path, *, from_start: bool = True) -> None:
-        self.path = path
-        self.now_s = 1000.0
-        self.written: list[str] = []
-        self.read: list[str] = []
-        self.follow(None, from_start=from_start)
-        self._modified_ns = 10**18
-
-    def follow(self, position: Position | None, *, from_start: bool = False) -> None:
-        self.followed = FollowedPath(str(self.path), MOST, position, from_start=from_start)
-        OPEN.append(self.followed)
-
-    def write(self, *lines: str) -> None:
-        append(self.path, "".join(f"{line}\n" for line in lines))
-        self.written += lines
-        self._touch()
-
-    def _touch(self) -> None:
-        # Clocks of file systems are coarse; in these tests everything happens at once.
-        self._modified_ns += 10**9
-        os.utime(self.path, ns=(self._modified_ns, self._modified_ns))
-
-    def poll(self, later_s: float = 0.1) -> list[str]:
-        self.now_s += later_s
-        found = [line for block in self.followed.poll(self.now_s) for line in block.lines]
-        self.read += found
-        return found
-
-    def poll_all(self) -> None:
-        for _ in range(12):
-            self.poll(3.0)
-
-    def restart(self) -> None:
-        position = self.followed.position
-        self.followed.close()
-        self.follow(position)
-
-    def older(self) -> None:
-        """Give the rotated files the next higher numbers."""
-        found = sorted(self.path.parent.glob(f"{self.path.name}.*"), key=lambda each: -int(each.name.split(".")[2]))
-        for each in found:
-            number, *ending = each.name.removeprefix(f"{self.path.name}.").split(".")
-            each.rename(self.path.with_name(".".join([self.path.name, str(int(number) + 1), *ending])))
-
-    def rename(self) -> None:
-        self.older()
-        if self.path.exists():
-            self.path.rename(f"{self.path}.1")
-
-    def copy_and_truncate(self) -> None:
-        self.older()
-        if self.path.exists():
-            shutil.copy2(self.path, f"{self.path}.1")
-            os.truncate(self.path, 0)
-            self._touch()
-
-    def compress(self) -> None:
-        rotated = Path(f"{self.path}.1")
-        if rotated.exists():
-            about = rotated.stat()
-            packed = Path(f"{self.path}.1.gz")
-            packed.write_bytes(gzip.compress(rotated.read_bytes()))
-            os.utime(packed, ns=(about.st_mtime_ns, about.st_mtime_ns))
-            rotated.unlink()
 
 
 @pytest.fixture
@@ -370,41 +285,3 @@ def test_each_line_is_read_once_and_in_order_whatever_happens(tmp_path: Path, op
     log.followed.close()
 
     assert log.read == log.written
-
-
-@pytest.mark.parametrize("ending", [".gz", ".zst"])
-def test_a_compressed_file_is_read_as_what_was_compressed(tmp_path: Path, ending: str) -> None:
-    text = "".join(f"line {number}\n" for number in range(100_000)).encode()
-    pieces = text[:10], text[10:20], text[20 : len(text) // 2], text[len(text) // 2 :]
-    pack = gzip.compress if ending == ".gz" else zstd.compress
-    # Files that were appended to are several compressed ones.
-    path = tmp_path / f"x{ending}"
-    path.write_bytes(b"".join(map(pack, pieces)))
-
-    with LogFile(str(path)) as file:
-        assert file.head(100) == text[:100]
-        found = b"".join(iter(lambda: file.read(10_000), b""))
-    assert found == text
-
-
-@pytest.mark.parametrize("ending", [".gz", ".zst"])
-@pytest.mark.parametrize("damage", ["cut", "garbage"])
-def test_a_damaged_file_is_an_error_that_says_so(tmp_path: Path, ending: str, damage: str) -> None:
-    text = os.urandom(300_000)
-    whole = gzip.compress(text) if ending == ".gz" else zstd.compress(text)
-    path = tmp_path / f"x{ending}"
-    path.write_bytes(whole[:200_000] if damage == "cut" else b"no such format" * 100)
-
-    with LogFile(str(path)) as file, pytest.raises(OSError, match=r".+"):  # whatever it says
-        deque(iter(lambda: file.read(10_000), b""))
-
-
-def test_rotated_files_of_a_log_are_put_in_the_order_of_their_lines(tmp_path: Path) -> None:
-    names = ["mail.log.10.gz", "mail.log.2.gz", "mail.log.1", "mail.log", "other.log"]
-    for name in names:
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1, 1))
-
-    found = series([str(tmp_path / name) for name in sorted(names)])
-
-    assert [[Path(path).name for path in each] for each in found] == [names[:4], names[4:]]
