@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from eventstorm_sinks.stores.cassandra._connect import Connection
 from eventstorm_sinks.stores.cassandra._layout import Layout, Partition
+from eventstorm_sinks.stores.cassandra._requests import rows_of
 from eventstorm_sinks.stores.cassandra._schema import Schema
 from eventstorm_sinks.stores.cassandra._shares import Committed
 
@@ -154,7 +155,7 @@ class Scan:
     def _execute(self, name: str, *values: object, page_rows: int = _MOST_ROWS) -> Iterator[Row]:
         statement = self.schema.statement(name).bind(values)
         statement.is_idempotent, statement.fetch_size = True, page_rows
-        yield from self.connection.session().execute(statement)
+        yield from rows_of(self.connection.session(), statement)
 
 
 def _order(newest: bool) -> str:

@@ -1,0 +1,64 @@
+"""Three nodes of a real Cassandra that are slow: each request goes to a second one, and both answer."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from cassandra.cluster import Session
+
+from eventstorm.wire import Event
+from eventstorm_sinks.settings import SinkSettings
+from eventstorm_sinks.stores import open_store
+from eventstorm_sinks.stores.cassandra import _connect, _scan
+from eventstorm_sinks.stores.cassandra._journal import Journal
+from eventstorm_sinks.stores.conformance import DOCUMENTS, batch_of, events_of
+
+NOON_MS = 1_700_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A millisecond is long."""
+    monkeypatch.setattr(_connect, "_SPECULATE_S", 0.001)
+
+
+def test_each_event_is_read_once(cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of a node that was given up is not taken for that to the next question."""
+    monkeypatch.setattr(_scan, "_MOST_ROWS", 20)
+    with contextlib.closing(open_store(cluster_url, SinkSettings())) as store:
+        store.write([batch_of(events_of([DOCUMENTS["plain"]] * 3000))], [])
+        reader: Any = store
+        for _ in range(3):
+            assert [int.from_bytes(each.id[16:], "big") for each in reader.read()] == list(range(3000))
+
+
+def test_a_write_counts_when_all_its_rows_are_acknowledged(cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that was given up, and answers after all, stands for no other."""
+    requests: dict[int, bool] = {}
+    execute_async, commit = Session.execute_async, Journal.commit
+    left: list[int] = []
+
+    def watch(session: Session, statement: Any, *arguments: Any, **named: Any) -> Any:
+        future = execute_async(session, statement, *arguments, **named)
+        if getattr(statement, "is_idempotent", False):
+            number = len(requests)
+            requests[number] = False
+            future.add_callback(lambda _: requests.update({number: True}))
+        return future
+
+    def look(*arguments: Any) -> None:
+        left.append(list(requests.values()).count(False))
+        commit(*arguments)
+
+    monkeypatch.setattr(Session, "execute_async", watch)
+    monkeypatch.setattr(Journal, "commit", look)
+    with contextlib.closing(open_store(cluster_url, SinkSettings(cassandra_layout=("*=1s/8",)))) as store:
+        for number in range(10):
+            events = [
+                Event(seq, NOON_MS + 300 * seq, DOCUMENTS["plain"]) for seq in range(number * 300, 300 + number * 300)
+            ]
+            store.write([batch_of(events)], [])
+    assert len(requests) > 900
+    assert left == [0] * 10
