@@ -55,20 +55,25 @@ assert eventstorm.stats()["dropped"] == {{"fault": 1, "unsent": 1}}, eventstorm.
 
 # As sitecustomize.py: the first attempts to import one of zmq's modules fail.
 FAILING = """
-import sys
+import sys, time
 class Failing:
     left = 2
     def find_spec(name, path=None, target=None):
         if name == "zmq.constants" and Failing.left:
             Failing.left -= 1
+            time.sleep({takes_s})
             raise {error}
 sys.meta_path.insert(0, Failing)
 """
 
 
+@pytest.mark.parametrize("takes_s", [0, 0.5], ids=["at once", "on a slow machine"])
 @pytest.mark.parametrize("error", ["NameError('gone')", "ImportError('gone')", "OSError(24, 'Too many open files')"])
-def test_an_import_that_fails_for_a_moment_costs_no_event(error: str, peer: Peer, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(FAILING.format(error=error))
+def test_an_import_that_fails_for_a_moment_costs_no_event(
+    error: str, takes_s: float, peer: Peer, tmp_path: Path
+) -> None:
+    """Though the program has ended meanwhile."""
+    (tmp_path / "sitecustomize.py").write_text(FAILING.format(error=error, takes_s=takes_s))
     code = "import eventstorm; eventstorm.emit('a.b'); eventstorm.emit('a.b')"
     assert run(code, peer.endpoint, tmp_path, PYTHONPATH=str(tmp_path))[:3] == (0, "", "")
     peer.wait_for(2, "a.b")

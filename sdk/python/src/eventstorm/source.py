@@ -15,6 +15,7 @@ from eventstorm._emit import NEVER, Emit, Emitter
 from eventstorm._system import block_signals, clean, imports_take_locks_of_gevent, native, program_name, wake_pipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from logging import Logger
 
     from eventstorm._publish import Publisher
@@ -72,7 +73,8 @@ class Source:
         self._done = False
         self._publisher: Publisher | None = None
         self._wake_fds: tuple[int, int] | None = None
-        self._importing = False
+        self._importing = False  # for which forks wait
+        self._preparing = False  # for which the end of the program waits; between two attempts to import too
         emitter, settings = self._emitter, self._settings
         emitter.reset()
         emitter.max_event_bytes = settings.max_event_bytes if settings else _FIRST_MAX_EVENT_BYTES
@@ -213,14 +215,14 @@ class Source:
                     self._let_forks_go_first()
                     with contextlib.suppress(ImportError, OSError):
                         from eventstorm import _publish, config_file  # noqa: F401
-                self._importing = True
+                self._importing = self._preparing = True
                 # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
                 native("_thread", "start_new_thread")(self._run, (self._wake_fds, log))
                 self._started = True
                 _at_exit_of_multiprocessing()
         except Exception:
             # No thread or file to be had, or the program ends: events wait in the buffer, and `close` sends them.
-            self._importing = False
+            self._importing = self._preparing = False
         finally:
             self._starting.release()
 
@@ -239,7 +241,7 @@ class Source:
             service = settings.service or program_name()
             publisher = Publisher(emitter, settings, self.id, clean(host), clean(service), wake_fds[0], log)
             publisher.close_deadline = close_deadline
-            self._importing = False
+            self._importing = self._preparing = False
             if wrong:  # the application goes on, whatever its operator wrote
                 log.error("the defaults are used, since a setting is wrong: %s", wrong)
             if wake_fds is self._wake_fds:  # else `configure` lost patience, and another thread is at work
@@ -254,7 +256,7 @@ class Source:
             log.exception("the publisher failed; no more events are sent")
         finally:
             if wake_fds is self._wake_fds:
-                self._importing = False
+                self._importing = self._preparing = False
                 self._emitter.set_wake_at(NEVER)
                 self._done = True
 
@@ -328,12 +330,13 @@ def before_fork() -> None:
     that fork wait for the import, call it.
     """
     _forking.add(native("_thread", "get_ident")())
-    _wait_for_imports()
+    _wait_while(lambda source: source._importing)
 
 
-def _wait_for_imports() -> None:
+def _wait_while(is_so: Callable[[Source], bool]) -> None:
+    """Wait until it is so of no source, but no longer than imports may take."""
     sleep, deadline = native("time", "sleep"), time.monotonic() + _LONGEST_IMPORT_S
-    while any(source._importing for source in list(_sources)) and time.monotonic() < deadline:
+    while any(map(is_so, list(_sources))) and time.monotonic() < deadline:
         sleep(_POLL_S)
 
 
@@ -354,7 +357,7 @@ def _close_all() -> None:
     and the interpreter would end amid an import.
     """
     with contextlib.suppress(KeyboardInterrupt):
-        _wait_for_imports()
+        _wait_while(lambda source: source._preparing)
         deadline: float | None = None
         for source in list(_sources):
             if deadline is None:
