@@ -197,6 +197,29 @@ def test_a_file_rotated_twice_between_two_looks_is_read(log: Log) -> None:
     assert log.read == log.written
 
 
+@pytest.mark.parametrize("newest", ["empty", "missing"])
+def test_a_file_rotated_twice_between_two_looks_is_read_before_anything_is_in_the_next_one(
+    log: Log, newest: str
+) -> None:
+    log.write("a" * 50)
+    log.poll()
+    log.rename()
+    log.write("b" * 50)
+    log.rename()
+    if newest == "empty":
+        log.path.touch()
+    log.poll_all()
+    assert log.read == log.written
+
+    append(log.path.with_name(log.path.name + ".1"), "late\n")  # by a program that does not know yet
+    log.written.append("late")
+    log.poll()
+    log.write("c")
+    log.poll_all()
+
+    assert log.read == log.written
+
+
 def test_lines_that_were_only_in_the_copy_when_the_file_was_truncated_are_read_there(log: Log) -> None:
     log.write("a" * 50)
     log.poll()

@@ -147,6 +147,24 @@ def test_once_reads_all_of_a_log_in_order_and_says_what_it_read(tmp_path: Path) 
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_once_broken_off_takes_no_half_line_for_one_and_says_so(number: int, tmp_path: Path) -> None:
+    command = [PROGRAM, "json", "--once", "--print", "-"]
+    with (
+        (tmp_path / "printed").open("w+") as printed,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.PIPE, bufsize=0) as running,
+    ):
+        assert running.stdin
+        assert running.stderr
+        running.stdin.write(b'{"n": 1}\n' * 50_000)  # a pipe does not hold so much, so it is being read
+        running.stdin.write(b'{"n": 2}')
+        running.send_signal(number)
+        assert running.wait(DEADLINE_S) == 1
+        assert b": broken off, so not all was read or sent" in running.stderr.read()
+        printed.seek(0)
+        assert {json.loads(line)["data"]["n"] for line in printed} <= {1}
+
+
 def test_once_shows_a_progress_bar_to_people(tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text("".join(map(hit, range(20_000))))
     ours, theirs = pty.openpty()

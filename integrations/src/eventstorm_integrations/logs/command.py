@@ -16,7 +16,7 @@ from pathlib import Path
 from eventstorm import Source
 from eventstorm.cli import DONE, run_alone
 from eventstorm.daemon import announce_ready, stop_signal
-from eventstorm.errors import SettingError, StartError
+from eventstorm.errors import EventstormError, SettingError, StartError
 from eventstorm.settings import SdkSettings, load
 from eventstorm_integrations.logs.journal import Journal
 from eventstorm_integrations.logs.outlet import Outlet, Printer
@@ -48,8 +48,8 @@ examples:
 Lines that cannot be read are counted, and sampled into log.unparsed. --timezone,
 --state, --format and --config are also lines of the table [logs] of eventstorm.toml,
 and variables: EVENTSTORM_LOGS_TIMEZONE and so on. Exit codes: 0 stopped by SIGTERM or
-SIGINT, or done with --once; 1 with --once, something was not read or not sent;
-2 wrong usage; 3 could not start."""
+SIGINT, or done with --once; 1 with --once, something was not read or not sent, also
+since it was stopped; 2 wrong usage; 3 could not start."""
 
 _STDIN = "/dev/stdin"
 # With --once, a router must be there by then.
@@ -123,6 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
                 streams = read_once(make, files, outlet, stop)
                 outlet.drain()
                 _tell(streams)
+                if stop.is_set():
+                    raise EventstormError("broken off, so not all was read or sent")
                 return DONE
             folder = Path(settings.state) if settings.state else default_folder()
             inputs: dict[Input, LogsSettings] = {

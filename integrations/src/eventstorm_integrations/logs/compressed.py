@@ -83,6 +83,10 @@ class LogFile:
         while size_bytes > 0 and (skipped := self.read(min(size_bytes, _SKIP_BYTES))):
             size_bytes -= len(skipped)
 
+    def fileno(self) -> int:
+        """Return what can be waited for."""
+        return self._raw.fileno()
+
     def status(self) -> os.stat_result:
         """Return what the system says about the file."""
         return os.fstat(self._raw.fileno())

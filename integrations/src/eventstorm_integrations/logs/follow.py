@@ -58,6 +58,7 @@ class FollowedPath:
         self._readings: deque[_Reading] = deque()
         self._seen: tuple[int, ...] | None = None
         self._renamed_at_s: float | None = None
+        self._look_between_at_s = 0.0
         self._complained = ""
         self._from_start = True
         if position is not None:
@@ -146,10 +147,10 @@ class FollowedPath:
         if position.head_bytes and not any(each.holds(position) for each in self._readings):
             log.warning("%s: what an earlier run had read of is not there any more", self.path)
 
-    def _open_since(self, position: Position, skip: int = 0) -> bool:
+    def _open_since(self, position: Position, skip: int = 0, *, newest: bool = True) -> bool:
         """Open the rotated files that were written after a position, and the newest; tell whether there are any."""
         opened = [self._open(path, offset) for path, offset in files_since(self.path, position)[skip:]]
-        return any([*opened, self._open_newest()])
+        return any([*opened, newest and self._open_newest()])
 
     def _unmoved(self, open_all: Callable[[], bool]) -> bool:
         """Open files by their names, once more if these were given to others meanwhile; tell whether some were opened.
@@ -178,18 +179,31 @@ class FollowedPath:
         try:
             about = os.stat(self.path)
         except OSError:
-            return False
+            return self._go_on_between(reading, now_s)
         if (about.st_dev, about.st_ino) == reading.identity:
             self._renamed_at_s = None
             return False
         if self._renamed_at_s is None:
             self._renamed_at_s = now_s
-        if about.st_size == 0 or (now_s < reading.last_read_s + _QUIET_S and now_s < self._renamed_at_s + _LONGEST_S):
+        if about.st_size == 0:
+            return self._go_on_between(reading, now_s)
+        if now_s < reading.last_read_s + _QUIET_S and now_s < self._renamed_at_s + _LONGEST_S:
             return False
         self._renamed_at_s = None
         position = reading.position()
         # Those between the two, where it was rotated again meanwhile.
         return self._unmoved(lambda: self._open_since(position, skip=1))
+
+    def _go_on_between(self, reading: _Reading, now_s: float) -> bool:
+        """Where nothing is in the newest file, look whether there are some between it and one that was read to its end.
+
+        The newest stays unopened: the program may be writing to the last of these still.
+        """
+        if now_s < max(reading.last_read_s + _QUIET_S, self._look_between_at_s):
+            return False
+        self._look_between_at_s = now_s + _LONGEST_S
+        position = reading.position()
+        return self._unmoved(lambda: self._open_since(position, skip=1, newest=False))
 
     def _open_newest(self) -> bool:
         return self._open(self.path, 0 if self._from_start else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ from eventstorm_integrations.logs.stream import Stream
 __all__ = ["read_once"]
 
 _BLOCK_BYTES = 256 * 1024
+# How often to look whether it is to end while a pipe gives nothing.
+_LOOK_S = 0.2
 
 
 def read_once(make: MakeParser, files: Mapping[str, LogsSettings], outlet: Outlet, stop: Flag) -> list[Stream]:
@@ -72,12 +75,21 @@ def _read(
     splitter = LineSplitter(settings.max_line_bytes)
     with LogFile(path) as file:
         modified_s, done = file.status().st_mtime, 0
-        while not stop.is_set() and (data := file.read(_BLOCK_BYTES)):
+        while data := _next(file, stop):
             outlet.feed(stream, splitter.feed(data), len(data), modified_s)
             stream.too_long(splitter.too_long())
             advance(path, file.done_bytes() - done)
             done = file.done_bytes()
-    stream.feed(splitter.rest(), modified_s)
+    if data is not None:  # else half a line would be taken for one
+        stream.feed(splitter.rest(), modified_s)
+
+
+def _next(file: LogFile, stop: Flag) -> bytes | None:
+    """Return some bytes, none at the end; None once `stop` is set."""
+    while not stop.is_set():
+        if select.select([file], [], [], _LOOK_S)[0]:
+            return file.read(_BLOCK_BYTES)
+    return None
 
 
 @contextlib.contextmanager
