@@ -135,7 +135,7 @@ def wsgi_application(head: Any, result: str, body: Any, close_error: Any, log: l
     return app
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     head=wsgi_steps,
     result=RESULTS,
@@ -241,7 +241,7 @@ def asgi_application(steps: Any, log: list[Any]) -> Callable[..., Any]:
     return app
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     steps=asgi_steps,
     scope=st.sampled_from([scope_of, socket_of, lambda: scope_of(method="HEAD"), lambda: {"type": "lifespan"}]),

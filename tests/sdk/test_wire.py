@@ -6,14 +6,14 @@ import contextlib
 
 import bson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstorm.errors import WireError
 from eventstorm.wire import Header, decode_message, encode_event, encode_message, event_id
 
 # Examples are not kept, so that a run leaves no files behind; a busy machine is no failure.
-quick = settings(database=None, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(database=None, max_examples=60)
 
 INT31, INT63 = st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1)
 INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -24,7 +24,7 @@ from servers.test_mongodb_conformance import KNOWN
 from sinks.copies import EVENTSTORM, books, comparable, copy, fill, numbered, place, stored
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(common_documents, max_size=30))
 def test_documents_come_back_equal_from_a_round_of_all_stores(
     shared_mongodb: MongoServer, tmp_path_factory: pytest.TempPathFactory, given_documents: list[bytes]

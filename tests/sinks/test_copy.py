@@ -25,7 +25,7 @@ from sinks.copies import KINDS, OTHER, books, comparable, copy, fill, numbered, 
 _TIMES = st.integers(-62_135_596_800_000, 253_402_300_799_999) | st.integers(0, 5)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(documents, _TIMES, st.booleans()), max_size=30), st.permutations(KINDS))
 def test_documents_of_every_type_come_back_equal_from_a_round_of_all_stores(
     tmp_path_factory: pytest.TempPathFactory, given_events: list[tuple[bytes, int, bool]], kinds: list[str]
@@ -148,7 +148,7 @@ def test_reading_a_sinks_file_of_lines_beside_it_gives_what_is_committed(tmp_pat
     store.close()
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(_TIMES, min_size=1, max_size=40), st.integers(0, 2**32))
 def test_reading_a_table_some_at_a_time_gives_all_of_it_in_order(
     tmp_path_factory: pytest.TempPathFactory, centres: list[int], seed: int
@@ -166,7 +166,7 @@ def test_reading_a_table_some_at_a_time_gives_all_of_it_in_order(
     assert [ts_ms for ts_ms, _ in found] == sorted(times)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.integers(-3_000, 3_000), min_size=1, max_size=20))
 def test_times_with_microseconds_as_others_write_them_are_read_too(
     tmp_path_factory: pytest.TempPathFactory, times_us: list[int]

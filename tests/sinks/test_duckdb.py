@@ -148,7 +148,7 @@ values = st.recursive(
 keys = st.sampled_from(["a", "b", "A", "", "$date"])
 
 
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=20, database=None)
 @given(st.lists(st.dictionaries(keys, values), min_size=1, max_size=30))
 def test_documents_of_mixed_types_under_one_key_come_back_equal(
     tmp_path_factory: pytest.TempPathFactory, documents: list[dict[str, Any]]

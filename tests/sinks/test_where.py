@@ -84,7 +84,7 @@ def test_what_is_no_document_matches_nothing() -> None:
     assert list(chosen(iter([event]), [Condition("a", "!=", 5)])) == []
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(DOCUMENTS, min_size=1, max_size=20),
     st.lists(st.tuples(PATHS, st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), VALUES), min_size=1, max_size=30),

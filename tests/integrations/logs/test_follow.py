@@ -270,7 +270,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(OPERATIONS)
 def test_each_line_is_read_once_and_in_order_whatever_happens(tmp_path: Path, operations: list[str]) -> None:
     folder = tmp_path / "run"
