@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["block_signals", "clean", "imports_take_locks_of_gevent", "native", "program_name", "wake_pipe"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "block_signals",
+    "clean",
+    "follow_uwsgi",
+    "imports_take_locks_of_gevent",
+    "is_uwsgi_master",
+    "native",
+    "program_name",
+    "wake_pipe",
+]
 
 
 def wake_pipe() -> tuple[int, int]:
@@ -33,6 +45,31 @@ def imports_take_locks_of_gevent() -> bool:
     # Not there yet while another thread imports gevent.
     is_patched = getattr(sys.modules.get("gevent.monkey"), "is_object_patched", None)
     return is_patched is not None and bool(is_patched("_thread", "allocate_lock"))
+
+
+def is_uwsgi_master() -> bool:
+    """Tell whether this is uWSGI while it loads the application, from which its workers are forked.
+
+    It forks in C, whatever the other threads do: if one holds the interpreter's lock, the worker waits for ever.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and uwsgi.worker_id() == 0
+
+
+def follow_uwsgi(after_fork: Callable[[], None]) -> None:
+    """Have a function called in the forks of uWSGI, which Python's own hooks do not see."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is None:
+        return
+    master, others = os.getpid(), getattr(uwsgi, "post_fork_hook", None)
+
+    def hook() -> None:
+        if os.getpid() != master:
+            after_fork()
+        if others is not None:
+            others()
+
+    uwsgi.post_fork_hook = hook  # type: ignore[attr-defined]
 
 
 def block_signals() -> None:

@@ -12,7 +12,16 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from eventstorm._emit import NEVER, Emit, Emitter
-from eventstorm._system import block_signals, clean, imports_take_locks_of_gevent, native, program_name, wake_pipe
+from eventstorm._system import (
+    block_signals,
+    clean,
+    follow_uwsgi,
+    imports_take_locks_of_gevent,
+    is_uwsgi_master,
+    native,
+    program_name,
+    wake_pipe,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,7 +208,7 @@ class Source:
 
     def _start(self) -> None:
         """Start the publisher unless it runs. Called by `emit`, so without waiting for anybody."""
-        if self._started or _is_uwsgi_master() or not self._starting.acquire(False):
+        if self._started or is_uwsgi_master() or not self._starting.acquire(False):
             return
         try:
             if not self._started:
@@ -365,33 +374,8 @@ def _close_all() -> None:
             source.close(max(0.0, deadline - time.monotonic()))
 
 
-def _is_uwsgi_master() -> bool:
-    """Tell whether this is uWSGI while it loads the application, from which its workers are forked.
-
-    It forks in C, whatever the other threads do: if one holds the interpreter's lock, the worker waits for ever.
-    """
-    uwsgi = sys.modules.get("uwsgi")
-    return uwsgi is not None and uwsgi.worker_id() == 0
-
-
-def _follow_uwsgi() -> None:
-    """Hear of the forks of uWSGI, which Python's own hooks do not see."""
-    uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is None:
-        return
-    master, others = os.getpid(), getattr(uwsgi, "post_fork_hook", None)
-
-    def hook() -> None:
-        if os.getpid() != master:
-            _after_fork()
-        if others is not None:
-            others()
-
-    uwsgi.post_fork_hook = hook  # type: ignore[attr-defined]
-
-
 os.register_at_fork(before=before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
-_follow_uwsgi()
+follow_uwsgi(_after_fork)
 # Now and not at the first event: functions run in reverse order, so those that are registered later may still emit.
 atexit.register(_close_all)
 
