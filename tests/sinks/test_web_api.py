@@ -98,6 +98,8 @@ def test_a_series_without_a_field_counts(sink: Sink) -> None:
         ("/api/history?span=17&until=0", "span: 17: there are 300, 3600"),
         ("/api/history?span=300", "until: missing"),
         ("/api/sql", "query: empty"),
+        ("/api/sql?query=FROM%20events&timeout_s=soon", "timeout_s: 'soon' is not a number of seconds"),
+        ("/api/sql?query=FROM%20events&timeout_s=-1", "timeout_s: -1.0 is too small"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_the_fix(sink: Sink, path: str, told: str) -> None:
@@ -149,7 +151,7 @@ def test_sql_answers_with_columns_types_and_rows(sink: Sink) -> None:
 
 
 def test_sql_by_get_is_the_same(sink: Sink) -> None:
-    assert ask(sink, "/api/sql?query=SELECT%201%20AS%20one&rows=1")["rows"] == [[1]]
+    assert ask(sink, "/api/sql?query=SELECT%201%20AS%20one&rows=1&timeout_s=4.5")["rows"] == [[1]]
 
 
 def test_the_settings_bound_the_rows(sink: Sink) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from eventstorm.errors import SettingError
 from eventstorm_integrations.logs.event import Unparsed
+from eventstorm_integrations.logs.nginx import NginxParser
+from eventstorm_integrations.logs.settings import LogsSettings
 from eventstorm_integrations.logs.syslog import split_prefix
 from eventstorm_integrations.logs.times import LineClock, zone_named
 
@@ -93,3 +95,16 @@ def test_a_time_that_is_none_is_a_bad_line(prefix: str) -> None:
 def test_a_zone_that_is_none_is_told() -> None:
     with pytest.raises(SettingError, match="there is no time zone 'Europe/Cuxhaven'"):
         zone_named("Europe/Cuxhaven")
+
+
+@pytest.mark.parametrize("value", ["1e999", '"1e999"', "99999999999999999999999", "-1", "9" * 400, "null", "[]"])
+def test_a_time_that_is_none_in_an_entry_of_the_journal_is_a_reason(value: str) -> None:
+    with pytest.raises(Unparsed, match="syslog prefix"):
+        split_prefix(f'{{"__REALTIME_TIMESTAMP": {value}, "MESSAGE": "x"}}', LineClock(timezone.utc), 0.0)
+
+
+@pytest.mark.parametrize("value", ["1e999", "nan", "99999999999999999999.5", "x"])
+def test_a_time_that_is_none_in_an_access_log_is_a_reason(value: str) -> None:
+    parser = NginxParser(LogsSettings(format="$msec $status"))
+    with pytest.raises(Unparsed, match="time"):
+        list(parser.feed(f"{value} 200", 0.0))

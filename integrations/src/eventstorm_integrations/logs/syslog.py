@@ -84,7 +84,9 @@ def _from_journal(line: str) -> Record:
     try:
         entry = json.loads(line)
         ts_us = int(entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry["__REALTIME_TIMESTAMP"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if not 0 <= ts_us < 2**64:  # as journald has it
+            raise ValueError
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unparsed("syslog prefix") from None
     program = _text(entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM"))
     pid = _text(entry.get("SYSLOG_PID") or entry.get("_PID"))

@@ -160,8 +160,8 @@ class Api:
             asked = await _body(request)
         else:
             given = Parameters(request)
-            bound_s = self._settings.sql_timeout_s
-            asked = _SqlQuery(given.text("query"), given.number("rows", self._settings.sql_rows, least=1), bound_s)
+            rows = given.number("rows", self._settings.sql_rows, least=1)
+            asked = _SqlQuery(given.text("query"), rows, given.seconds("timeout_s", self._settings.sql_timeout_s))
             given.done()
         if not asked.query.strip():
             raise Problem("query: empty; ask for example: SELECT topic, count(*) FROM events GROUP BY topic")

@@ -76,6 +76,18 @@ class Parameters:
             raise Problem(f"{name}: {value} is not from {least} to {most}")
         return value
 
+    def seconds(self, name: str, default: float) -> float:
+        """Return a number of seconds.
+
+        Raises:
+            Problem: it is no number.
+        """
+        text = self.text(name, str(default))
+        try:
+            return float(text)
+        except ValueError:
+            raise Problem(f"{name}: {text[:60]!r} is not a number of seconds") from None
+
     def flag(self, name: str, default: bool) -> bool:
         """Return a truth value.
 

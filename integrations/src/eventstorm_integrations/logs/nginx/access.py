@@ -239,15 +239,22 @@ def _add_others(data: dict[str, Any], values: list[tuple[str, str]], redaction: 
         data.setdefault("nginx", {})["upstream"] = upstream
 
 
+# Later ones, and those that are no numbers, cannot be sent.
+_MOST_S = 1e13
+
+
 def _time(name: str, text: str, clock: LineClock, now_s: float) -> float:
     if name == "time_local":
         return _local_time(text)
     if name == "time_iso8601":
         return clock.iso(text, now_s)
     try:
-        return float(text)
+        ts_s = float(text)
     except ValueError:
         raise Unparsed("time") from None
+    if not abs(ts_s) < _MOST_S:
+        raise Unparsed("time")
+    return ts_s
 
 
 @lru_cache(64)
