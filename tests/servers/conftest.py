@@ -32,18 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def shared_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
     """A server for all tests that do it no harm; each takes a database of its own."""
-    server = MongoServer(tmp_path_factory.mktemp("mongodb"))
-    server.start()
-    yield server
-    server.kill()
+    with MongoServer(tmp_path_factory.mktemp("mongodb")) as server:
+        server.start()
+        yield server
 
 
 @pytest.fixture
 def mongodb(tmp_path: Path) -> Iterator[MongoServer]:
     """A server for one test, not started yet."""
-    server = MongoServer(tmp_path)
-    yield server
-    server.kill()
+    with MongoServer(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
@@ -82,10 +80,9 @@ def _new_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def shared_ferretdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FerretServer]:
     """Another kind of server, for all tests that do it no harm."""
-    server = FerretServer(tmp_path_factory.mktemp("ferretdb"))
-    server.start()
-    yield server
-    server.kill()
+    with FerretServer(tmp_path_factory.mktemp("ferretdb")) as server:
+        server.start()
+        yield server
 
 
 @pytest.fixture

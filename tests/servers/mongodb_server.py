@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -14,6 +14,9 @@ from pymongo.errors import PyMongoError
 from ports import free_port
 from servers.golang import ferretdb
 from servers.maven import compiled, fetched
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 VERSION = "1.47.0"
 MAIN = Path(__file__).with_name("MongoServer.java")
@@ -27,13 +30,22 @@ def class_path() -> str:
 
 
 class Server:
-    """A server with its data in a folder, which can be killed, started again, and paused."""
+    """A server with its data in a folder, which can be killed, started again, and paused; ended by leaving ``with``."""
+
+    options: ClassVar = "serverSelectionTimeoutMS=200&socketTimeoutMS=5000"
+    """Of a store's URL: what tells of the server being away soon enough for a test, and waits not much longer."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"mongodb://127.0.0.1:{self.port}"
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def _command(self) -> list[str]:
         raise NotImplementedError
@@ -53,7 +65,8 @@ class Server:
                     client.admin.command("ping")
                     return
                 except PyMongoError:
-                    assert time.monotonic() < give_up_s, "the server does not answer"
+                    if self._process.poll() is not None or time.monotonic() > give_up_s:
+                        raise AssertionError("it does not start:\n" + (self.folder / "log").read_text()) from None
 
     def kill(self) -> None:
         """End it without a warning."""
@@ -96,7 +109,8 @@ class MongoServer(Server):
         self._options = ["-XX:+UseParallelGC", "-Xmx16g"] if in_memory else small
 
     def _command(self) -> list[str]:
-        java = ["java", *self._options, "-cp", class_path(), "MongoServer"]
+        # A thread for each connection, of which tests have dozens: none waits for what another one has asked.
+        java = ["java", *self._options, "-Dio.netty.eventLoopThreads=100", "-cp", class_path(), "MongoServer"]
         return [*java, str(self.port), self._data, str(self._fault)]
 
     def fail(self, command: str, code: int, text: str) -> None:
@@ -111,12 +125,16 @@ class MongoServer(Server):
 class FerretServer(Server):
     """FerretDB, whose SQLite files outlive it.
 
+    It answers late: ranges of identities, which are removed after a failure, it looks for in all events.
+
     Args:
         folder: for its files.
         data: another folder for the data.
         certificates: a folder with ``server.pem`` and ``server.key``: it speaks TLS at `tls_port` too.
         password: it asks for a login; who may do all is ``admin``.
     """
+
+    options = "serverSelectionTimeoutMS=200&socketTimeoutMS=15000"
 
     def __init__(
         self, folder: Path, data: Path | None = None, certificates: Path | None = None, password: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from cassandra import OperationTimedOut
 
-from eventstorm_sinks.batch import Book, Source, StreamKey
+from eventstorm_sinks.batch import Book, Source
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.share import Share
 from eventstorm_sinks.stores import StoreUnavailable, open_store, open_to_read
@@ -35,26 +34,12 @@ class SharingRig(CassandraRig):
 
     def wait_until_known(self, streams: int) -> None:
         """Wait until so many streams are in books: a sink that dies before does not know where it began to listen."""
-        wait_for(lambda: len(self.booked()) >= streams, f"{streams} streams", 60)
+        wait_for(lambda: len(self.booked()) >= streams, lambda: f"{streams} streams: {self.last_words()}", 60)
 
     def wait_for_events(self) -> None:
         """Wait until each stream has more events, which need not be stored."""
         before = dict(self.said)
         wait_for(lambda: all(self.said[key] >= seq + 30 for key, seq in before.items()), "more events")
-
-    def booked(self) -> dict[StreamKey, int]:
-        """Return up to which number each stream is accounted for."""
-        with self.server.session() as session:
-            try:
-                rows = session.execute(f"SELECT stream, next_seq FROM {TABLE}_books")
-            except Exception:  # there is no such table yet
-                return {}
-        found: dict[StreamKey, int] = {}
-        for stream, next_seq in rows:
-            if next_seq is not None:
-                key = StreamKey(stream[:12], int.from_bytes(stream[12:], "big"))
-                found[key] = max(found.get(key, 0), next_seq)
-        return found
 
     def settled_all(self, sinks: list[Process], *sources: Process) -> dict[tuple[str, str], Book]:
         """Let the sources end, then the sinks; return the books, checked against events and sources."""
@@ -84,10 +69,9 @@ class SharingRig(CassandraRig):
 def rig(tmp_path: Path, shared_cassandra: CassandraServer) -> Iterator[SharingRig]:
     """A node, an empty table, and a router."""
     shared_cassandra.empty_table(TABLE)
-    rig = SharingRig(tmp_path, shared_cassandra)
-    rig.router()
-    yield rig
-    rig.close()
+    with contextlib.closing(SharingRig(tmp_path, shared_cassandra)) as rig:
+        rig.router()
+        yield rig
 
 
 def test_two_sinks_share_a_table_through_the_death_of_one(rig: SharingRig) -> None:
@@ -111,10 +95,7 @@ def test_the_number_of_workers_can_be_changed_though_some_died_in_the_middle(rig
     source = rig.source(10**9, 0.2, workers=3)
     rig.wait_until_known(8)
     for options in (("--workers", "3"), ("--workers", "2", "--share-by", "topic"), ()):
-        workers = psutil.Process(sink.pid).children()
-        rig.end(sink, signal.SIGKILL)
-        for worker in workers:
-            os.kill(worker.pid, signal.SIGKILL)
+        rig.kill_with_workers(sink)
         rig.wait_for_events()
         sink = rig.share(*options)
         rig.wait_until_booked()

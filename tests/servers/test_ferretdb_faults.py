@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -19,25 +20,20 @@ from sinks.rig import wait_for
 # Of the source, between 100 events. This server sorts slowly: a test's events, if they are no more, are read back in
 # some seconds.
 PAUSE_S = 0.2
-# It answers late too: ranges of identities, which are removed after a failure, it looks for in all events.
-OPTIONS = "serverSelectionTimeoutMS=200&socketTimeoutMS=15000"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[FerretServer]:
     """A server, not started yet."""
-    server = FerretServer(tmp_path)
-    yield server
-    server.kill()
+    with FerretServer(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
 def rig(tmp_path: Path, server: FerretServer) -> Iterator[MongoRig]:
     """Nothing started yet."""
-    rig = MongoRig(tmp_path, server)
-    rig.store = f"{server.url}/faults?{OPTIONS}"
-    yield rig
-    rig.close()
+    with contextlib.closing(MongoRig(tmp_path, server)) as rig:
+        yield rig
 
 
 def test_a_server_that_is_killed_restarted_and_paused_loses_nothing(rig: MongoRig, server: FerretServer) -> None:
@@ -52,7 +48,7 @@ def test_a_server_that_is_killed_restarted_and_paused_loses_nothing(rig: MongoRi
         (server.pause, server.go_on),
     ):
         before = rig.stored()
-        wait_for(lambda before=before: rig.stored() > before + 500, f"more events: {sink.lines[-3:]}")
+        wait_for(lambda before=before: rig.stored() > before + 500, lambda: f"more events: {sink.lines[-3:]}")
         end()
         at = len(source.lines)
         wait_for(lambda at=at: len(source.lines) > at + 10, "events while there is no server")
@@ -109,23 +105,22 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path: Path) -> None:
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[FerretServer]:
     """A server that speaks TLS and asks for a login."""
-    server = FerretServer(tmp_path, certificates=make_certificates(tmp_path / "tls"), password="hush")
-    server.start()
-    yield server
-    server.kill()
+    with FerretServer(tmp_path, certificates=make_certificates(tmp_path / "tls"), password="hush") as server:
+        server.start()
+        yield server
 
 
 def url_of(server: FerretServer, login: str, options: str = "") -> str:
     """Return the URL of a collection over TLS."""
     authority = server.folder / "tls" / "ca.pem"
-    return f"mongodb://{login}@127.0.0.1:{server.tls_port}/faults?tls=true&tlsCAFile={authority}&{OPTIONS}{options}"
+    return f"mongodb://{login}@127.0.0.1:{server.tls_port}/faults?tls=true&tlsCAFile={authority}&{FerretServer.options}{options}"
 
 
 def test_credentials_that_are_revoked_and_given_again_lose_nothing(tmp_path: Path, guarded: FerretServer) -> None:
     """Over TLS, with a login that a server checks."""
     rig = MongoRig(tmp_path, guarded)
     rig.store = url_of(guarded, "sink:secret")
-    rig.settled_store = rig.store.replace(f"&{OPTIONS}", "")
+    rig.settled_store = rig.store.replace(f"&{FerretServer.options}", "")
     users = rig.outsider.faults
     try:
         rig.router()
@@ -169,7 +164,7 @@ def test_a_wrong_login_is_told_with_what_to_do(guarded: FerretServer, login: str
 
 def test_a_certificate_that_nobody_trusts_is_told_with_what_to_do(guarded: FerretServer) -> None:
     """In one line, without the password."""
-    url = f"mongodb://admin:hush@127.0.0.1:{guarded.tls_port}/faults?authSource=admin&tls=true&{OPTIONS}"
+    url = f"mongodb://admin:hush@127.0.0.1:{guarded.tls_port}/faults?authSource=admin&tls=true&{FerretServer.options}"
     store = open_store(url, SinkSettings())
     with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED") as told:
         store.books()

@@ -22,6 +22,7 @@ from eventstorm_sinks.stores.conformance import batch_of, book_of, events_of
 from servers.mongodb_server import MongoServer
 from servers.test_mongodb_conformance import KNOWN
 from sinks.copies import EVENTSTORM, books, comparable, copy, fill, numbered, place, stored
+from sinks.rig import wait_for
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -75,15 +76,15 @@ def test_a_server_that_is_killed_meanwhile_and_comes_back_has_everything_once(
     batch = numbered(60_000)
     fill(source, [batch], [book_of(batch)])
     child = subprocess.Popen([*EVENTSTORM, "copy", source, target, "--json"], stdout=subprocess.PIPE, text=True)
-    with MongoClient[dict[str, object]](mongodb.url) as outsider:
-        give_up_s = time.monotonic() + 60
-        while not outsider.copied.events.estimated_document_count():
-            assert time.monotonic() < give_up_s
-            time.sleep(0.02)  # between two looks at another process
-    mongodb.kill()
-    mongodb.start()
+    try:
+        with MongoClient[dict[str, object]](mongodb.url) as outsider:
+            wait_for(outsider.copied.events.estimated_document_count, "events")
+        mongodb.kill()
+        mongodb.start()
 
-    told = child.communicate(timeout=120)[0]
+        told = child.communicate(timeout=120)[0]
+    finally:
+        child.kill()
 
     assert child.returncode == 0
     counts = json.loads(told)

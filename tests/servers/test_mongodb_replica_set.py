@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,18 +18,16 @@ from sinks.rig import wait_for
 def replica_set(mongodb: MongoServer) -> Iterator[ReplicaSet]:
     """Two members, running."""
     mongodb.start()
-    members = ReplicaSet(mongodb.port)
-    yield members
-    members.close()
+    with contextlib.closing(ReplicaSet(mongodb.port)) as members:
+        yield members
 
 
 @pytest.fixture
 def rig(tmp_path: Path, mongodb: MongoServer, replica_set: ReplicaSet) -> Iterator[MongoRig]:
     """A rig whose sink knows the members."""
-    rig = MongoRig(tmp_path, mongodb)
-    rig.store = f"{replica_set.url}/faults?replicaSet=tests&serverSelectionTimeoutMS=5000&socketTimeoutMS=5000"
-    yield rig
-    rig.close()
+    with contextlib.closing(MongoRig(tmp_path, mongodb)) as rig:
+        rig.store = f"{replica_set.url}/faults?replicaSet=tests&serverSelectionTimeoutMS=5000&socketTimeoutMS=5000"
+        yield rig
 
 
 def test_primaries_that_step_down_in_the_middle_of_a_load_lose_nothing(rig: MongoRig, replica_set: ReplicaSet) -> None:
@@ -39,7 +38,7 @@ def test_primaries_that_step_down_in_the_middle_of_a_load_lose_nothing(rig: Mong
     ends = [(how, after) for how in ENDS for after in (False, True)]
     for number, (how, after) in enumerate(ends):
         before = rig.stored()
-        wait_for(lambda before=before: rig.stored() > before + 200, f"more events: {sink.lines[-3:]}")
+        wait_for(lambda before=before: rig.stored() > before + 200, lambda: f"more events: {sink.lines[-3:]}")
         replica_set.step_down(how, after=after)
         wait_for(lambda number=number: len(replica_set.ended) > number, "a write that meets the primary's end")
     rig.wait_for_more()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from pymongo.errors import PyMongoError
 
-from eventstorm_sinks.batch import Book, StreamKey
+from eventstorm_sinks.batch import Book
 from eventstorm_sinks.settings import SinkSettings
 from eventstorm_sinks.stores import open_store
 from servers.mongodb_server import MongoServer
@@ -31,18 +28,7 @@ class SharingRig(MongoRig):
 
     def wait_until_known(self, streams: int) -> None:
         """Wait until so many streams are in books: a sink that dies before does not know where it began to listen."""
-        wait_for(lambda: len(self.booked()) >= streams, f"{streams} streams", CATCH_UP_S)
-
-    def booked(self) -> dict[StreamKey, int]:
-        """Return up to which number each stream is accounted for."""
-        try:
-            found = list(self.outsider.faults.events_books.find({"book": {"$exists": True}}))
-        except PyMongoError:  # the server is away, or busy
-            return {}
-        return {
-            StreamKey(each["_id"][:12], int.from_bytes(each["_id"][12:], "big")): int(each["book"]["next_seq"])
-            for each in found
-        }
+        wait_for(lambda: len(self.booked()) >= streams, lambda: f"{streams} streams: {self.last_words()}", CATCH_UP_S)
 
     def settled_all(self, sinks: list[Process], *sources: Process) -> dict[tuple[str, str], Book]:
         """Let the sources end, then the sinks; return the books, checked against events and sources."""
@@ -64,11 +50,10 @@ class SharingRig(MongoRig):
 @pytest.fixture
 def rig(tmp_path: Path, mongodb: MongoServer) -> Iterator[SharingRig]:
     """A server and a router, running."""
-    rig = SharingRig(tmp_path, mongodb)
     mongodb.start()
-    rig.router()
-    yield rig
-    rig.close()
+    with contextlib.closing(SharingRig(tmp_path, mongodb)) as rig:
+        rig.router()
+        yield rig
 
 
 def test_two_sinks_share_a_collection_through_the_death_of_one(rig: SharingRig) -> None:
@@ -106,11 +91,7 @@ def test_the_number_of_workers_can_be_changed_though_some_died_in_the_middle(rig
     source = rig.steady_source(workers=3, pause_s=0.5)
     rig.wait_until_known(8)
     for options in (("--workers", "3"), ("--workers", "2", "--share-by", "topic"), ()):
-        workers = psutil.Process(sink.pid).children()
-        rig.end(sink, signal.SIGKILL)
-        for worker in workers:
-            with contextlib.suppress(ProcessLookupError):  # its supervisor's end may have ended it
-                os.kill(worker.pid, signal.SIGKILL)
+        rig.kill_with_workers(sink)
         rig.wait_for_more()
         sink = rig.share(*options)
         rig.wait_until_booked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -83,13 +84,10 @@ class CassandraPageRig(Looking, CassandraRig):
 @pytest.fixture(params=[MongoServer, FerretServer])
 def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PageRig]:
     """A server and a router, running."""
-    server: Server = request.param(tmp_path)
-    rig = PageRig(tmp_path, server)
-    server.start()
-    rig.router()
-    yield rig
-    rig.close()
-    server.kill()
+    with request.param(tmp_path) as server, contextlib.closing(PageRig(tmp_path, server)) as rig:
+        server.start()
+        rig.router()
+        yield rig
 
 
 @pytest.mark.browser
@@ -146,11 +144,12 @@ def test_what_a_worker_lost_is_on_the_page_when_the_sink_has_gone(rig: PageRig) 
     """As many as the books say, though the page itself has received them."""
     sink = rig.share()
     page = rig.page()
-    source = rig.steady_source(workers=3, pause_s=0.2)
+    source = rig.steady_source(workers=3, pause_s=0.5)
     wait_for(lambda: len(rig.streams()) >= 8 and all(map(rig.stored_in, rig.streams().values())), "all streams")
     for worker in psutil.Process(sink.pid).children():
         os.kill(worker.pid, signal.SIGKILL)
-    rig.wait_for_more(3_000)
+    # Once they have begun again, which takes a while.
+    wait_for(lambda: any(each["lost"] for each in rig.streams().values()), lambda: f"losses: {sink.lines}")
     rig.stop_emitting()
     figures = rig.finish(source)
     rig.end(sink, signal.SIGTERM)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import zmq
 
 from eventstorm.wire import decode_message
@@ -71,12 +72,14 @@ finish()
 """
 
 
-def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """Wait until `condition` gives something true, and return it."""
-    deadline = time.monotonic() + deadline_s
+def wait_for(condition: Callable[[], Any], what: str | Callable[[], str], deadline_s: float = DEADLINE_S) -> Any:
+    """Wait until `condition` gives something true, and return it; `what` is asked for when that was in vain."""
+    deadline, pause_s = time.monotonic() + deadline_s, 0.01
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain for {what if isinstance(what, str) else what()}")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.1)  # a server that is asked all the time has no time for others
     return value
 
 
@@ -93,7 +96,8 @@ class Process:
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
         )
         self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
+        # Of the background, as that of a rig: what a test that fails leaves must not keep all tests from ending.
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
@@ -102,7 +106,7 @@ class Process:
 
     def wait_for(self, text: str) -> None:
         """Wait for a line that contains `text`."""
-        wait_for(lambda: any(text in line for line in list(self.lines)), f"{text!r} in {self.lines}")
+        wait_for(lambda: any(text in line for line in list(self.lines)), lambda: f"{text!r} in {self.lines}")
 
     @property
     def pid(self) -> int:
@@ -154,7 +158,7 @@ class Rig:
         """Of each stream, the next number as its last message or heartbeat told."""
         self.topics: dict[StreamKey, str] = {}
         self._stop = threading.Event()
-        self._witness = threading.Thread(target=self._watch)
+        self._witness = threading.Thread(target=self._watch, daemon=True)
         self._witness.start()
 
     def _watch(self) -> None:
@@ -209,11 +213,17 @@ class Rig:
     def wait_until_booked(self) -> None:
         """Wait until all streams, as far as they are now, are in books: whoever has to store them receives them."""
         now = dict(self.said)
-        wait_for(
-            lambda: (found := self.booked()) and all(found.get(key, -1) >= now[key] for key in now),
-            "all in books",
-            CATCH_UP_S,
-        )
+        found: dict[StreamKey, int] = {}
+
+        def all_booked() -> bool:
+            found.update(self.booked())
+            return all(found.get(key, -1) >= seq for key, seq in now.items())
+
+        wait_for(all_booked, lambda: f"all in books: {now}, there is {found}: {self.last_words()}", CATCH_UP_S)
+
+    def last_words(self) -> list[list[str]]:
+        """Return the last lines of each process."""
+        return [each.lines[-3:] for each in self.running]
 
     def stop_emitting(self) -> None:
         """Have the sources emit no more; their end is `finish`."""
@@ -228,6 +238,13 @@ class Rig:
         """End a process and return its output."""
         self.running.remove(process)
         return process.end(number)
+
+    def kill_with_workers(self, sink: Process) -> None:
+        """Kill a sink's processes, of which none notices the death of another."""
+        sink.send(signal.SIGSTOP)
+        for worker in psutil.Process(sink.pid).children():
+            worker.kill()
+        self.end(sink, signal.SIGKILL)
 
     def finish(self, *sources: Process) -> dict[tuple[str, str], dict[str, int]]:
         """Let the sources come to their end; return their own figures, by source and topic."""
@@ -247,7 +264,7 @@ class Rig:
             said = {(key.source_id.hex(), self.topics[key]): seq for key, seq in list(self.said.items())}
             return all(said.get(stream) == counts["emitted"] for stream, counts in figures.items())
 
-        wait_for(all_told, f"the last numbers of {figures}, was told {self.said}")
+        wait_for(all_told, lambda: f"the last numbers of {figures}, was told {self.said}")
 
     def close(self) -> None:
         """End what still runs."""
