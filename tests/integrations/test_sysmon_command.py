@@ -66,9 +66,9 @@ def test_only_what_is_listened_to_is_sent_every_interval_until_sigterm(listener:
             running.kill()
 
     assert "utilization" in bson.decode(events[0].data)["system"]["cpu"]
-    assert 0.4 < (events[4].ts_ms - events[0].ts_ms) / 1000 / 4 / 0.1 < 3
+    assert 0.4 < (events[4].ts_ms - events[0].ts_ms) / 1000 / 4 / 0.1 < 6  # by default it would be 10
     assert code == 0
-    assert took_s < 3
+    assert took_s < 10  # at once, and what a busy machine adds
 
 
 def test_once_says_that_no_router_answered(listener: zmq.Socket[bytes]) -> None:

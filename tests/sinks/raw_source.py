@@ -15,11 +15,13 @@ from eventstorm_sinks.sink import Sink
 from eventstorm_sinks.stores import open_store
 
 ANY_PORT = "tcp://127.0.0.1:0"
+# As long as a busy machine may take.
+DEADLINE_S = 60.0
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
     """Wait until `condition` gives something true, and return it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.005)

