@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bson
+import duckdb
 import pytest
 
+from eventstorm.errors import StartError
 from eventstorm.wire import Event, Events
 from eventstorm_sinks.batch import Batch, Book, Source
 from eventstorm_sinks.settings import SinkSettings
@@ -216,3 +218,18 @@ def test_the_file_stays_bounded_by_keep_size_under_continuous_load(tmp_path: Pat
     assert len(seqs) * 450 > keep_bytes / 3, "not much more is removed than has to be"
     assert store.books()[0].stored == next_seq
     store.close()
+
+
+@pytest.mark.parametrize("table", ["events", "books", "streams"])
+def test_a_file_with_other_tables_is_not_opened_since_every_event_would_be_refused(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "other.duckdb"
+    with duckdb.connect(str(path)) as other:
+        other.execute(f"CREATE TABLE {table} (topic VARCHAR)")
+
+    with pytest.raises(StartError, match=r"tables that are not those of this version .*nothing was changed"):
+        DuckdbStore(str(path), SinkSettings())
+
+    with duckdb.connect(str(path)) as other:
+        assert other.execute("SELECT table_name, column_name FROM information_schema.columns").fetchall() == [
+            (table, "topic")
+        ]

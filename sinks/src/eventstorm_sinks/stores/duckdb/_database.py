@@ -37,6 +37,12 @@ CREATE TABLE IF NOT EXISTS events (
 {BOOKS_TABLE}
 CREATE TABLE IF NOT EXISTS streams (stream BLOB, next_seq BIGINT);
 """
+# What is not as we make it is another program's, or another version's: there every event would be refused.
+_CHECK = """
+SELECT id, ts, topic, source, data, bson FROM events LIMIT 0;
+SELECT stream, topic, source, tid, closed FROM books LIMIT 0;
+SELECT stream, next_seq FROM streams LIMIT 0;
+"""
 # Queries come from people: nothing but this file is to be read or written through them.
 _LOCK_DOWN = """
 SET GLOBAL TimeZone = 'UTC';
@@ -180,7 +186,7 @@ class Database:
         try:
             root.execute(_LOCK_DOWN)
             if not self._read_only:
-                root.execute(_SCHEMA)
+                root.execute(f"BEGIN; {_SCHEMA}; {_CHECK}; COMMIT")
                 if left_bytes:
                     self._tell_recovered(root, left_bytes)
         except duckdb.Error as error:
@@ -226,5 +232,10 @@ def _explain(path: Path, error: Exception) -> str:
         return (
             f"{path} is damaged or not a file of DuckDB ({text.splitlines()[0]}); nothing was changed: move it and, if "
             f"there is one, {path.name}.wal to another place to start with an empty one, or restore them from a backup"
+        )
+    if isinstance(error, duckdb.BinderException):
+        return (
+            f"{path} has tables that are not those of this version ({text.splitlines()[0]}); nothing was changed: give "
+            "another file as duckdb:PATH"
         )
     return f"{path}: cannot open it: {text.splitlines()[0]}"
