@@ -103,6 +103,10 @@ memtable_allocation_type: heap_buffers
 key_cache_size: 8MiB
 file_cache_size: 16MiB
 networking_cache_size: 16MiB
+# A busy machine's nodes need longer than the 2 s that they have by default; whoever asks has limits of its own.
+write_request_timeout: 8s
+cas_contention_timeout: 8s
+read_request_timeout: 8s
 concurrent_reads: 8
 concurrent_writes: 16
 concurrent_compactors: 1

@@ -22,7 +22,8 @@ from eventstorm_sinks.web import metrics
 from eventstorm_sinks.web.server import WebServer
 from web_serving import Publisher, ask, served, until, url_of
 
-SLOW = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b"
+# Minutes of work, and no memory, of which it could run out first.
+SLOW = "SELECT count(*) FROM range(1000000000000) a WHERE hash(a.range) = 1"
 
 
 @pytest.fixture(scope="module")
