@@ -133,7 +133,7 @@ def frameworks(session: nox.Session, versions: str) -> None:
     extras = ",".join(frameworks)
     ours = ["-e", "sdk/python", "-e", f"integrations[{extras}]"]
     constraints = ["-c", "tests/integrations/oldest.txt"] if versions == "oldest" else ["-U"]
-    tools = ["a2wsgi", "gevent", "pytest", "pytest-timeout", "pyuwsgi; sys_platform != 'win32'"]
+    tools = ["a2wsgi", "gevent", "hypothesis", "pytest", "pytest-timeout", "pyuwsgi; sys_platform != 'win32'"]
     # By their names too, since -U is for what is named.
     session.install("-q", *tools, *frameworks, *ours, *constraints)
     tell = "import sys; from importlib.metadata import version; print({name: version(name) for name in sys.argv[1:]})"
