@@ -17,20 +17,27 @@ from eventstorm_sinks.stores import open_store, redacted
 from sinks.raw_source import ANY_PORT, Source, documents, row, wait_for
 
 
+def hold_up(hanging: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let each write into the store of a URL hang until what is returned is set."""
+    goes_on = threading.Event()
+
+    def open_hanging(url: str, settings: SinkSettings) -> Any:
+        store = open_store(url, settings)
+        if url == hanging:
+            write = store.write
+            monkeypatch.setattr(store, "write", lambda *given: (goes_on.wait(60), write(*given))[1])
+        return store
+
+    monkeypatch.setattr("eventstorm_sinks.sink.open_store", open_hanging)
+    return goes_on
+
+
 def test_one_store_that_hangs_does_not_hold_up_another(
     settings: SinkSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has its own queue."""
     good, bad = settings.stores[0], f"jsonl:{tmp_path / 'bad.jsonl'}"
-    goes_on = threading.Event()
-
-    def open_hanging(url: str, settings: SinkSettings) -> Any:
-        store = open_store(url, settings)
-        if url == bad:
-            monkeypatch.setattr(store, "write", lambda *arguments: goes_on.wait(30))
-        return store
-
-    monkeypatch.setattr("eventstorm_sinks.sink.open_store", open_hanging)
+    goes_on = hold_up(bad, monkeypatch)
     both = SinkSettings(ingress=ANY_PORT, egress=ANY_PORT, embed_router=True, stores=(bad, good), http="")
     with Sink(both) as sink:
         assert sink.ingress
@@ -49,16 +56,7 @@ def test_what_a_hanging_store_loses_another_has(
 ) -> None:
     """The queue of the one overflows, by the policy that was asked for, and is counted; the other has everything."""
     good, bad = settings.stores[0], f"jsonl:{tmp_path / 'bad.jsonl'}"
-    hangs = threading.Event()
-
-    def open_hanging(url: str, settings: SinkSettings) -> Any:
-        store = open_store(url, settings)
-        if url == bad:
-            write = store.write
-            monkeypatch.setattr(store, "write", lambda *given: (hangs.wait(), write(*given))[1])
-        return store
-
-    monkeypatch.setattr("eventstorm_sinks.sink.open_store", open_hanging)
+    goes_on = hold_up(bad, monkeypatch)
     with Sink(replace(settings, stores=(bad, good), queue_bytes=2**19, queue_drop=drop)) as sink:
         assert sink.ingress
         source = Source(sink.ingress)
@@ -70,7 +68,7 @@ def test_what_a_hanging_store_loses_another_has(
                 source.send(seq, 100)
             # What the other store has not taken yet always fits its queue. Losses are events too, of another topic.
             wait_for(lambda first=first: row(sink).stores[1].stored == first + 5000)
-        hangs.set()
+        goes_on.set()
         wait_for(lambda: not row(sink).stores[0].pending)
         found = row(sink)
         overflowed = found.stores[0].overflowed
