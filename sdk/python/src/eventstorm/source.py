@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import contextlib
+import importlib  # noqa: F401  # not first in the publisher's thread: see `Source._run`
 import os
 import sys
 import time
@@ -24,7 +25,6 @@ from eventstorm._system import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from logging import Logger
 
     from eventstorm._publish import Publisher
@@ -44,8 +44,6 @@ _FIRST_MAX_TOPICS = 10_000
 
 _POLL_S = 0.001
 _LONGEST_IMPORT_S = 5.0
-# After these, an import that failed is tried again.
-_PAUSES_S = 0.1, 0.4
 
 
 class Source:
@@ -82,8 +80,7 @@ class Source:
         self._done = False
         self._publisher: Publisher | None = None
         self._wake_fds: tuple[int, int] | None = None
-        self._importing = False  # for which forks wait
-        self._preparing = False  # for which the end of the program waits; between two attempts to import too
+        self._importing = False
         emitter, settings = self._emitter, self._settings
         emitter.reset()
         emitter.max_event_bytes = settings.max_event_bytes if settings else _FIRST_MAX_EVENT_BYTES
@@ -224,14 +221,14 @@ class Source:
                     self._let_forks_go_first()
                     with contextlib.suppress(ImportError, OSError):
                         from eventstorm import _publish, config_file  # noqa: F401
-                self._importing = self._preparing = True
+                self._importing = True
                 # Not `threading.Thread`: its locks are not for signal handlers, and its `start` waits.
                 native("_thread", "start_new_thread")(self._run, (self._wake_fds, log))
                 self._started = True
                 _at_exit_of_multiprocessing()
         except Exception:
             # No thread or file to be had, or the program ends: events wait in the buffer, and `close` sends them.
-            self._importing = self._preparing = False
+            self._importing = False
         finally:
             self._starting.release()
 
@@ -239,10 +236,10 @@ class Source:
         if close_deadline is None:
             block_signals()
         try:
-            if close_deadline is None and not imports_take_locks_of_gevent():
-                self._import_patiently()
             self._let_forks_go_first()
-            # Here, in the background, since it takes longer than a first event may.
+            # Here, in the background, since it takes longer than a first event may; but for importlib. An application
+            # that imports a module of that while the package is half made gets a second copy of its bootstrap, which
+            # nobody has set up, and `import_module` fails from then on.
             from eventstorm._publish import Publisher
 
             settings, wrong, emitter = *self._load(), self._emitter
@@ -250,7 +247,7 @@ class Source:
             service = settings.service or program_name()
             publisher = Publisher(emitter, settings, self.id, clean(host), clean(service), wake_fds[0], log)
             publisher.close_deadline = close_deadline
-            self._importing = self._preparing = False
+            self._importing = False
             if wrong:  # the application goes on, whatever its operator wrote
                 log.error("the defaults are used, since a setting is wrong: %s", wrong)
             if wake_fds is self._wake_fds:  # else `configure` lost patience, and another thread is at work
@@ -265,21 +262,9 @@ class Source:
             log.exception("the publisher failed; no more events are sent")
         finally:
             if wake_fds is self._wake_fds:
-                self._importing = self._preparing = False
+                self._importing = False
                 self._emitter.set_wake_at(NEVER)
                 self._done = True
-
-    def _import_patiently(self) -> None:
-        """Import what sends events; what fails may work a moment later, when packages have been replaced say."""
-        sleep = native("time", "sleep")
-        for pause_s in _PAUSES_S:
-            self._let_forks_go_first()
-            with contextlib.suppress(Exception):
-                from eventstorm import _publish  # noqa: F401
-
-                return
-            self._importing = False
-            sleep(pause_s)
 
     def _let_forks_go_first(self) -> None:
         """Begin no import while another thread forks; each of the two says first what it does, and then looks."""
@@ -339,13 +324,12 @@ def before_fork() -> None:
     that fork wait for the import, call it.
     """
     _forking.add(native("_thread", "get_ident")())
-    _wait_while(lambda source: source._importing)
+    _wait_for_imports()
 
 
-def _wait_while(is_so: Callable[[Source], bool]) -> None:
-    """Wait until it is so of no source, but no longer than imports may take."""
+def _wait_for_imports() -> None:
     sleep, deadline = native("time", "sleep"), time.monotonic() + _LONGEST_IMPORT_S
-    while any(map(is_so, list(_sources))) and time.monotonic() < deadline:
+    while any(source._importing for source in list(_sources)) and time.monotonic() < deadline:
         sleep(_POLL_S)
 
 
@@ -366,7 +350,7 @@ def _close_all() -> None:
     and the interpreter would end amid an import.
     """
     with contextlib.suppress(KeyboardInterrupt):
-        _wait_while(lambda source: source._preparing)
+        _wait_for_imports()
         deadline: float | None = None
         for source in list(_sources):
             if deadline is None:
