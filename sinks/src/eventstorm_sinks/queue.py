@@ -22,7 +22,7 @@ MAX_OVERFLOWED_STREAMS = 10_000
 
 def size_of(message: Message) -> int:
     """Return the bytes of memory that a message is taken to need."""
-    return len(message.payload) + MESSAGE_OVERHEAD_BYTES
+    return message.size_bytes + MESSAGE_OVERHEAD_BYTES
 
 
 class Queue:

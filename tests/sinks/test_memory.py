@@ -1,0 +1,55 @@
+"""What a backlog takes: about what the queue says, and when it is stored, nothing any more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Memory is asked of a process of its own, since this one's is anybody's.
+PROGRAM = """
+import json, os, sys, time, bson
+from eventstorm.wire import Header, decode_message, encode_event, encode_message
+from sinks.test_write import Memory, wait_for
+from eventstorm_sinks import write
+from eventstorm_sinks.write import Writer
+
+write.GIVE_BACK_S = 0.2
+size, messages = int(sys.argv[1]), int(sys.argv[2])
+def resident(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+event = encode_event(1_700_000_000_000, bson.encode({"text": "x" * size}))
+each = max(1, 65_000 // len(event))
+store = Memory()
+writer = Writer("memory:", store, queue_bytes=2**28, commit_s=0.01, batch_events=5_000)
+writer.start()
+before = resident()
+store.gate.clear()
+for number in range(messages):
+    header = Header(b"s" * 12, 0, number * each, each, 0, 0, "h", "s", 1)
+    writer.put(decode_message(encode_message("a.b", header, event * each)))
+told, waiting = writer.stats().queue_bytes, resident() - before
+store.gate.set()
+wait_for(lambda: not writer.stats().queue_bytes)
+store.seqs.clear()
+deadline = time.monotonic() + 20
+while resident() - before > told / 4 and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(json.dumps([told, waiting, resident() - before]))
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for memory")
+@pytest.mark.parametrize(("size", "messages"), [(10, 300), (120, 500)])
+def test_a_backlog_takes_what_the_queue_says_and_is_given_back(size: int, messages: int) -> None:
+    arguments = [sys.executable, "-c", PROGRAM, str(size), str(messages)]
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1], check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    told, waiting, left = json.loads(done.stdout)
+    assert waiting < 1.25 * told
+    assert left < told / 4
