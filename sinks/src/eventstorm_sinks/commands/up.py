@@ -43,6 +43,8 @@ is in use."""
 
 # What messages of the parts call a setting that is an option here.
 _OPTIONS = {"router.ingress": "--ingress", "router.egress": "--egress", "sink.http": "--http"}
+# Of stores in files: servers remove by age alone.
+_KEEP_SIZE = "10GB"
 # How often to look whether the router still runs.
 _LOOK_S = 1.0
 
@@ -56,7 +58,7 @@ class UpSettings(SinkSettings):
 
     stores: tuple[str, ...] = setting(("duckdb:",), "where events are stored")
     keep: str = setting("30d", "remove events older than this", _checks["keep"])
-    keep_size: str = setting("10GB", "remove the oldest events beyond this size", _checks["keep_size"])
+    keep_size: str = setting(_KEEP_SIZE, "remove the oldest events beyond this size", _checks["keep_size"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +126,8 @@ def _settings(arguments: argparse.Namespace) -> SinkSettings:
         raise SettingError(
             "sink.workers: `eventstorm up` is one process; run `eventstorm sink --workers` beside a router"
         )
+    if settings.keep_size == _KEEP_SIZE and all("://" in url for url in settings.stores):
+        settings = replace(settings, keep_size="")  # else they would warn of what nobody has asked for
     if "duckdb:" not in settings.stores:
         return settings
     from eventstorm_sinks.stores.duckdb._database import resolve_path

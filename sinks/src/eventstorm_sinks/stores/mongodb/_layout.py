@@ -27,6 +27,8 @@ _TIME_SERIES = (
     "a time-series collection, in which no index keeps an event from being stored twice; "
     "give the sink another one: mongodb://HOST/DATABASE.COLLECTION"
 )
+_NO_AGE = "this server removes no events by age; keep all of them: --keep '', or keep = \"\" under [sink]"
+_NOT_IMPLEMENTED = 238  # says FerretDB 1
 _DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Year 1 to 9999, as datetime has it. Clocks beyond go to the first or the last of these days.
@@ -71,7 +73,8 @@ class Layout:
         What is there already is left alone, but for the age, which is changed when the setting has.
 
         Raises:
-            StoreUnavailable: it is a time-series collection, which would take an event twice.
+            StoreUnavailable: it is a time-series collection, which would take an event twice; or the server cannot
+                remove by age.
         """
         if name in self._ready:
             return
@@ -85,7 +88,12 @@ class Layout:
                 collection.drop_index(index)
                 del there[index]
             if index not in there:
-                collection.create_index(keys, name=index, **wanted)
+                try:
+                    collection.create_index(keys, name=index, **wanted)
+                except OperationFailure as error:
+                    if wanted and error.code == _NOT_IMPLEMENTED:
+                        raise StoreUnavailable(_NO_AGE) from error
+                    raise
         self._ready.add(name)
 
     def _is_time_series(self, name: str) -> bool:
