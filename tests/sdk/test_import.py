@@ -69,6 +69,27 @@ importlib.import_module("json")
     peer.wait_for(10)
 
 
+def test_a_part_of_json_can_be_imported_while_what_sends_events_is(peer: Peer, tmp_path: Path) -> None:
+    """Two threads, of which one imports a package and the other a part of it, can wait for each other and both fail."""
+    code = """
+import sys, time, _thread
+from importlib.machinery import SourceFileLoader
+main, get_data, reading = _thread.get_ident(), SourceFileLoader.get_data, []
+def slow_disk(loader, path):
+    if loader.name == "json" and _thread.get_ident() != main:
+        reading.append(path)
+        time.sleep(0.1)
+    return get_data(loader, path)
+SourceFileLoader.get_data = slow_disk
+import eventstorm
+eventstorm.emit("a.b")
+while not reading and not eventstorm.stats()["connected"]: time.sleep(0.001)
+import json.decoder
+"""
+    assert run(code, peer.endpoint, tmp_path)[:3] == (0, "", "")
+    peer.wait_for(1)
+
+
 def test_a_subinterpreter_sends_events_or_says_in_one_line_that_it_cannot(tmp_path: Path) -> None:
     """Since Python 3.12 it has a lock of its own, which pyzmq does not support."""
     code = """

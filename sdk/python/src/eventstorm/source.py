@@ -6,6 +6,7 @@ import _thread
 import atexit
 import contextlib
 import importlib  # noqa: F401  # not first in the publisher's thread: see `Source._run`
+import json  # noqa: F401  # for the same reason
 import os
 import sys
 import time
@@ -237,9 +238,10 @@ class Source:
             block_signals()
         try:
             self._let_forks_go_first()
-            # Here, in the background, since it takes longer than a first event may; but for importlib. An application
-            # that imports a module of that while the package is half made gets a second copy of its bootstrap, which
-            # nobody has set up, and `import_module` fails from then on.
+            # Here, in the background, since it takes longer than a first event may; but for importlib and json. An
+            # application that imports a module of importlib while the package is half made gets a second copy of its
+            # bootstrap, which nobody has set up, and `import_module` fails from then on. One that imports json.decoder
+            # has that module's lock and wants that of json, while this thread has that one and wants the other.
             from eventstorm._publish import Publisher
 
             settings, wrong, emitter = *self._load(), self._emitter
