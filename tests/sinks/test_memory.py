@@ -53,3 +53,10 @@ def test_a_backlog_takes_what_the_queue_says_and_is_given_back(size: int, messag
     told, waiting, left = json.loads(done.stdout)
     assert waiting < 1.25 * told
     assert left < told / 4
+
+
+def test_a_python_without_ctypes_runs_a_sink() -> None:
+    code = "import sys; sys.modules['_ctypes'] = None; from eventstorm_sinks._memory import give_back; give_back()"
+    code += "; import eventstorm_sinks.sink, eventstorm_sinks.stores.mongodb"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
