@@ -203,16 +203,35 @@ def test_ctrl_c_leaves_the_server_so_that_it_ends_the_query(server: Server) -> N
     assert server.left.wait(10)
 
 
+SLOW = "SELECT count(*) FROM range(1000000000000) a, range(1000000) b WHERE hash(a.range, b.range) = 1"
+
+
 def test_ctrl_c_ends_a_query_of_the_file(path: Path) -> None:
-    query = "SELECT count(*) FROM range(1000000000000) a, range(1000000) b WHERE hash(a.range, b.range) = 1"
     log = path.with_name("events.duckdb")
-    with subprocess.Popen([*COMMAND, "--store", str(path), query]) as process:
+    with subprocess.Popen([*COMMAND, "--store", str(path), SLOW]) as process:
         opened = Path(f"/proc/{process.pid}/fd")
         waiting = threading.Event()
         while process.poll() is None and not any(_target(each) == str(log) for each in opened.iterdir()):
             waiting.wait(0.02)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+
+
+def test_ctrl_c_ends_a_query_that_is_about_to_begin(path: Path) -> None:
+    code = f"""
+import os, signal, sys
+from concurrent.futures import ThreadPoolExecutor
+from eventstorm.cli import main
+submit = ThreadPoolExecutor.submit
+def submit_and_stop(*arguments, **keywords):
+    future = submit(*arguments, **keywords)
+    os.kill(os.getpid(), signal.SIGINT)
+    return future
+ThreadPoolExecutor.submit = submit_and_stop
+sys.argv = ["eventstorm", "sql", "--store", {str(path)!r}, {SLOW!r}]
+sys.exit(main())
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=False).returncode == 130
 
 
 def _target(link: Path) -> str:

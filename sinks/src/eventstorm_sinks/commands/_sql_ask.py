@@ -84,10 +84,8 @@ def ask_file(location: str, query: str, settings: SinkSettings) -> SqlResult:
     reader = open_read_only(location, settings)
     # In a thread, since Ctrl-C reaches the main one only while it runs Python.
     with contextlib.closing(reader), ThreadPoolExecutor(1, "eventstorm-sql") as pool:
-        answer = pool.submit(
-            reader.sql, query, max_rows=settings.sql_rows, timeout_s=settings.sql_timeout_s, cancelled=cancelled
-        )
-        try:
-            return answer.result()
+        rows, timeout_s = settings.sql_rows, settings.sql_timeout_s
+        try:  # from before the query begins: else Ctrl-C at that moment waits for its end
+            return pool.submit(reader.sql, query, max_rows=rows, timeout_s=timeout_s, cancelled=cancelled).result()
         finally:
             cancelled.set()
