@@ -18,17 +18,17 @@ from eventstorm_sinks import write
 from eventstorm_sinks.write import Writer
 
 write.GIVE_BACK_S = 0.2
-size, messages = int(sys.argv[1]), int(sys.argv[2])
+size, messages, host = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 def resident(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 event = encode_event(1_700_000_000_000, bson.encode({"text": "x" * size}))
-each = max(1, 65_000 // len(event))
+each = 1 if len(host) > 1 else 65_000 // len(event)
 store = Memory()
 writer = Writer("memory:", store, queue_bytes=2**28, commit_s=0.01, batch_events=5_000)
 writer.start()
 before = resident()
 store.gate.clear()
 for number in range(messages):
-    header = Header(b"s" * 12, 0, number * each, each, 0, 0, "h", "s", 1)
+    header = Header(b"s" * 12, 0, number * each, each, 0, 0, host, "s", 1)
     writer.put(decode_message(encode_message("a.b", header, event * each)))
 told, waiting = writer.stats().queue_bytes, resident() - before
 store.gate.set()
@@ -43,9 +43,13 @@ os._exit(0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for memory")
-@pytest.mark.parametrize(("size", "messages"), [(10, 300), (120, 500)])
-def test_a_backlog_takes_what_the_queue_says_and_is_given_back(size: int, messages: int) -> None:
-    arguments = [sys.executable, "-c", PROGRAM, str(size), str(messages)]
+@pytest.mark.parametrize(
+    ("size", "messages", "host"),
+    [(10, 300, "h"), (120, 500, "h"), (120, 3000, "h" * 3800 + "\N{CLOUD WITH TORNADO}")],
+    ids=["small events", "usual events", "hostile names"],
+)
+def test_a_backlog_takes_what_the_queue_says_and_is_given_back(size: int, messages: int, host: str) -> None:
+    arguments = [sys.executable, "-c", PROGRAM, str(size), str(messages), host]
     done = subprocess.run(
         arguments, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1], check=False
     )

@@ -215,11 +215,8 @@ class Writer:
             try:
                 if not self._knows_books:
                     self._learn_books()
-                taken = self._take()
-                if taken is None:
+                if not self._write_next():
                     return
-                if taken:
-                    self._write_taken(taken)
                 self._give_back_if_caught_up()
                 self._maintain_if_due()
             except _ClosingError:
@@ -252,6 +249,13 @@ class Writer:
                 self._changed.wait(wait_s)
             self._largest_backlog_bytes = max(self._largest_backlog_bytes, self._queue.size_bytes)
             return self._queue.take(self._batch_events, self._batch_bytes)
+
+    def _write_next(self) -> bool:
+        """Write what comes next, and keep nothing of it; tell whether there may be more."""
+        taken = self._take()
+        if taken:
+            self._write_taken(taken)
+        return taken is not None
 
     def _write_taken(self, taken: list[Message | Entry]) -> None:
         try:

@@ -170,8 +170,9 @@ class Message:
 
     @property
     def size_bytes(self) -> int:
-        """How much memory it takes, without the header, whose text is bounded."""
-        return len(self.payload) + _MARK_BYTES * self.header.n
+        """How much memory its parts take whose size is up to the source; a character takes four bytes at most."""
+        header = self.header
+        return len(self.payload) + _MARK_BYTES * header.n + 4 * (len(header.host) + len(header.service))
 
 
 def event_id(source_id: bytes, tid: int, seq: int) -> bytes:
