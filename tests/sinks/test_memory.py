@@ -35,7 +35,7 @@ store.gate.set()
 wait_for(lambda: not writer.stats().queue_bytes)
 store.seqs.clear()
 deadline = time.monotonic() + 20
-while resident() - before > told / 4 and time.monotonic() < deadline:
+while resident() - before > told / 2 and time.monotonic() < deadline:
     time.sleep(0.05)
 print(json.dumps([told, waiting, resident() - before]))
 os._exit(0)
@@ -56,7 +56,7 @@ def test_a_backlog_takes_what_the_queue_says_and_is_given_back(size: int, messag
     assert (done.returncode, done.stderr) == (0, "")
     told, waiting, left = json.loads(done.stdout)
     assert waiting < 1.25 * told
-    assert left < told / 4
+    assert left < told / 2  # a part stays with Python, for later objects
 
 
 def test_a_python_without_ctypes_runs_a_sink() -> None:
