@@ -14,10 +14,10 @@ PROGRAM = """
 import json, os, sys, time, bson
 from eventstorm.wire import Header, decode_message, encode_event, encode_message
 from sinks.test_write import Memory, wait_for
-from eventstorm_sinks import write
+from eventstorm_sinks import _memory
 from eventstorm_sinks.write import Writer
 
-write.GIVE_BACK_S = 0.2
+_memory.GIVE_BACK_S = 0.2
 size, messages, host = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 def resident(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 event = encode_event(1_700_000_000_000, bson.encode({"text": "x" * size}))
@@ -27,9 +27,11 @@ writer = Writer("memory:", store, queue_bytes=2**28, commit_s=0.01, batch_events
 writer.start()
 before = resident()
 store.gate.clear()
+kept = []  # as other parts of a sink keep something now and then: what lies between that is not free at the end
 for number in range(messages):
     header = Header(b"s" * 12, 0, number * each, each, 0, 0, host, "s", 1)
     writer.put(decode_message(encode_message("a.b", header, event * each)))
+    kept.append(bytes(1000))
 told, waiting = writer.stats().queue_bytes, resident() - before
 store.gate.set()
 wait_for(lambda: not writer.stats().queue_bytes)
@@ -60,7 +62,14 @@ def test_a_backlog_takes_what_the_queue_says_and_is_given_back(size: int, messag
 
 
 def test_a_python_without_ctypes_runs_a_sink() -> None:
-    code = "import sys; sys.modules['_ctypes'] = None; from eventstorm_sinks._memory import give_back; give_back()"
-    code += "; import eventstorm_sinks.sink, eventstorm_sinks.stores.mongodb"
+    code = """
+import sys
+sys.modules["_ctypes"] = None
+import eventstorm_sinks.sink, eventstorm_sinks.stores.mongodb
+from eventstorm_sinks._memory import Backlog
+backlog = Backlog()
+backlog.note(2**30)
+backlog.give_back(0)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,7 @@ from eventstorm_sinks.books import Entry
 
 __all__ = ["Queue", "size_of"]
 
-# What a message takes in memory besides its payload: header, source and queue entry.
+# What a message takes in memory besides its own `size_bytes`: objects, header and queue entry.
 MESSAGE_OVERHEAD_BYTES = 1000
 MAX_OVERFLOWED_STREAMS = 10_000
 

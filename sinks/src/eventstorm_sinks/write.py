@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from eventstorm.wire import Message
 from eventstorm_sinks._bounded_log import BoundedLog
-from eventstorm_sinks._memory import give_back
+from eventstorm_sinks._memory import Backlog
 from eventstorm_sinks.batch import Book, Source, StreamKey
 from eventstorm_sinks.books import Books, Entry, Posting
 from eventstorm_sinks.own_events import Loss, LossLog
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 LARGEST_WRITE = 0.25
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
 MAINTAIN_S = 60.0
-# What a backlog of this size took is given back when it is stored, but not more often than this.
-BACKLOG_BYTES, GIVE_BACK_S = 2**20, 10.0
 # A stream that has no book yet is committed sooner: a process that dies before does not know, when it comes back, where
 # it began to listen. Not at once, since many short programs may come at the same time.
 FIRST_COMMIT_S = 0.05
@@ -116,9 +114,7 @@ class Writer:
         self._write_began_s = 0.0
         self._close_by_s: float | None = None
         self._maintained_s = time.monotonic()
-        self._gave_back_s = self._maintained_s - GIVE_BACK_S
-        self._largest_backlog_bytes = 0
-        """Since memory was last given back."""
+        self._backlog = Backlog()
         self._thread = threading.Thread(target=self._run, name=f"eventstorm-write-{url}", daemon=True)
 
     def books(self) -> list[Book]:
@@ -217,7 +213,7 @@ class Writer:
                     self._learn_books()
                 if not self._write_next():
                     return
-                self._give_back_if_caught_up()
+                self._backlog.give_back(self._queue.size_bytes)
                 self._maintain_if_due()
             except _ClosingError:
                 return
@@ -247,7 +243,7 @@ class Writer:
                 if wait_s <= 0:
                     break
                 self._changed.wait(wait_s)
-            self._largest_backlog_bytes = max(self._largest_backlog_bytes, self._queue.size_bytes)
+            self._backlog.note(self._queue.size_bytes)
             return self._queue.take(self._batch_events, self._batch_bytes)
 
     def _write_next(self) -> bool:
@@ -378,13 +374,6 @@ class Writer:
             self._stored += sum(len(batch.events) for batch in posting.batches)
             self._commits += 1
             self._last_error = ""
-
-    def _give_back_if_caught_up(self) -> None:
-        now_s = time.monotonic()
-        caught_up = self._queue.size_bytes < BACKLOG_BYTES <= self._largest_backlog_bytes
-        if caught_up and now_s - self._gave_back_s >= GIVE_BACK_S:
-            self._gave_back_s, self._largest_backlog_bytes = now_s, 0
-            give_back()
 
     def _maintain_if_due(self) -> None:
         if time.monotonic() - self._maintained_s < MAINTAIN_S:
